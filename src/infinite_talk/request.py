@@ -50,7 +50,7 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class APG:
-    """Adaptive projected guidance (SPEC 4): momentum (-1..1) and the norm at which differences are clipped."""
+    """Adaptive projected guidance (SPEC 4): momentum (-1..1), norm at which differences are clipped."""
 
     momentum: float = -0.75
     norm_threshold: float = 55.0
@@ -58,7 +58,7 @@ class APG:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeaCache:
-    """Step cache of SPEC 1.8. Approximate. ``coefficients`` highest power first; ``None`` = the model's own."""
+    """Step cache of SPEC 1.8. Approximate. Coefficients: highest power first, ``None`` = the model's."""
 
     threshold: float = 0.2
     coefficients: tuple[float, ...] | None = None
