@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infinite_talk import __version__
-from infinite_talk.errors import UsageError
+from infinite_talk import UsageError, __version__
 
 from .config import Options, load_options, parse_assignments
 from .flags import (

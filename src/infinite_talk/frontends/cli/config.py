@@ -18,9 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from infinite_talk.errors import UsageError
-from infinite_talk.request import AudioLayout, Compat
-from infinite_talk.settings import Device, Precision
+from infinite_talk import AudioLayout, Compat, Device, Precision, UsageError
 
 PREFIX = "INFINITE_TALK_"
 OTHER_VARIABLES = {"CONFIG", "GOLDEN"}
@@ -28,7 +26,7 @@ OTHER_VARIABLES = {"CONFIG", "GOLDEN"}
 
 
 class Options(BaseSettings):
-    """Everything that a file or a variable may set. ``None`` leaves the default of ``Request`` or ``Settings``.
+    """What a file or a variable may set. ``None`` leaves the default of ``Request`` or ``Settings``.
 
     The names are those of the flags with ``_`` for ``-``; ``docs/cli.md`` explains each.
     """
@@ -38,24 +36,24 @@ class Options(BaseSettings):
     prompt: str | None = None
     negative_prompt: str | None = None
     size: str | None = None
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    shift: float | None = Field(default=None, gt=0, le=100)
-    text_guidance: float | None = Field(default=None, ge=0, le=100)
-    audio_guidance: float | None = Field(default=None, ge=0, le=100)
+    seed: int | None = None
+    steps: int | None = None
+    shift: float | None = None
+    text_guidance: float | None = None
+    audio_guidance: float | None = None
     apg: bool | None = None
-    apg_momentum: float | None = Field(default=None, ge=-1, le=1)
-    apg_norm: float | None = Field(default=None, gt=0)
-    teacache: float | None = Field(default=None, ge=0)
-    window_frames: int | None = Field(default=None, ge=5, le=1001)
-    motion_frames: int | None = Field(default=None, ge=1, le=1001)
-    max_frames: int | None = Field(default=None, ge=1)
-    colour_strength: float | None = Field(default=None, ge=0, le=1)
-    fps: int | None = Field(default=None, ge=1, le=1000)
+    apg_momentum: float | None = None
+    apg_norm: float | None = None
+    teacache: float | None = None
+    window_frames: int | None = None
+    motion_frames: int | None = None
+    max_frames: int | None = None
+    colour_strength: float | None = None
+    fps: int | None = None
     scene_cuts: bool | None = None
     layout: AudioLayout | None = None
-    audio_start: float | None = Field(default=None, ge=0)
-    audio_end: float | None = Field(default=None, gt=0)
+    audio_start: float | None = None
+    audio_end: float | None = None
     compat: Compat | None = None
     model: Path | None = None
     device: Device | None = None

@@ -6,7 +6,7 @@ import errno
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from infinite_talk.errors import InfiniteTalkError
+from infinite_talk import InfiniteTalkError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infinite_talk.request import AudioLayout, Compat
-from infinite_talk.settings import Device, Precision
+from infinite_talk import AudioLayout, Compat, Device, Precision
 
 WHAT = "Picture, sound and words"
 PEOPLE = "Several people"

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infinite_talk.errors import InputError, UsageError
-from infinite_talk.request import APG, Box, Request, Speaker, TeaCache
-from infinite_talk.settings import Settings
+from infinite_talk import APG, Box, InputError, Request, Settings, Speaker, TeaCache, UsageError
 
 from .config import Options
 
@@ -67,10 +65,6 @@ def parse_box(text: str) -> Box | None:
         raise UsageError(
             f"--box wants left,top,right,bottom in pixels, got {text!r}; for example 40,60,320,400."
         ) from None
-    if not (0 <= left < right and 0 <= top < bottom):
-        raise UsageError(
-            f"--box {text}: left must be smaller than right, top smaller than bottom, none negative."
-        )
     return Box(left, top, right, bottom)
 
 
@@ -116,22 +110,15 @@ def _speakers(files: Files, base: Request) -> tuple[Speaker, ...]:
 
 
 def _check(request: Request) -> None:
-    """The cheap checks, before anything heavy is imported; the engine checks the contents."""
+    """What is missing, in the words of the command line; the engine checks everything else."""
     if not (request.image or request.video):
-        raise UsageError(
-            "Nothing to animate: give --image portrait.png (or --video take.mp4 to dub a video)."
-        )
+        raise UsageError("Nothing to animate: give --image portrait.png (or --video take.mp4 to dub a video).")
     if not request.speakers:
         raise UsageError("Nothing to say: give --audio speech.wav (once for each speaker).")
-    if all(speaker.audio is None for speaker in request.speakers):
-        raise UsageError("At least one speaker needs a recording: every --audio is none.")
-    if request.scene_cuts and not request.video:
-        raise UsageError("--scene-cuts is for --video: a still image has no cuts.")
     for flag, path in _paths(request):
-        if not path.exists():
-            raise InputError(f"{flag} {path}: there is no such file.", code="file_not_found")
         if not path.is_file():
-            raise InputError(f"{flag} {path}: this is not a regular file.", code="not_a_file")
+            what = "this is not a regular file" if path.exists() else "there is no such file"
+            raise InputError(f"{flag} {path}: {what}.", code="file_not_found")
 
 
 def _paths(request: Request) -> list[tuple[str, Path]]:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from infinite_talk.progress import Phase, Progress
+from infinite_talk import Phase, Progress
 
 WORDS = {
     Phase.LOADING: "loading the model",

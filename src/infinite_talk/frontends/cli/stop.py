@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from infinite_talk.errors import Cancelled
+from infinite_talk import Cancelled
 
 INTERRUPTED, TERMINATED = 130, 143
 
