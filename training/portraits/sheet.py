@@ -1,0 +1,70 @@
+"""Contact sheets to look at: ``python -m training.portraits.sheet OUT_FOLDER [--seed N] [--size S]``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from training.portraits import describe, identities, poses, render
+
+VISEMES = {
+    "rest": (0, 0.5, 0, 0, 0, 0),
+    "p": (0, 0.5, 0.1, 0, 0, 0),
+    "f": (0.12, 0.55, 0, 0.9, 0, 1),
+    "th": (0.22, 0.5, 0, 0.7, 0.9, 0),
+    "t": (0.25, 0.58, 0, 0.7, 0.4, 0),
+    "l": (0.35, 0.55, 0, 0.4, 0.9, 0),
+    "s": (0.12, 0.72, 0, 1, 0, 0),
+    "sh": (0.2, 0.3, 0.75, 0.9, 0, 0),
+    "r": (0.25, 0.35, 0.5, 0.3, 0.2, 0),
+    "w": (0.1, 0.08, 1, 0, 0, 0),
+    "ee": (0.24, 1, 0, 0.8, 0.2, 0),
+    "eh": (0.52, 0.72, 0, 0.5, 0.15, 0),
+    "ae": (0.78, 0.78, 0, 0.5, 0.1, 0),
+    "aa": (1, 0.5, 0, 0.3, 0.05, 0),
+    "ao": (0.78, 0.28, 0.5, 0.1, 0, 0),
+    "uw": (0.2, 0.08, 0.95, 0, 0, 0),
+}
+"""Typical mouths in the order of `mouth.CHANNELS`."""
+
+
+def save_grid(pictures: Tensor, columns: int, path: Path) -> None:
+    """(K, 3, H, W) in [0, 1] to one picture file."""
+    rows = [torch.cat(list(part), dim=-1) for part in pictures.split(columns)]
+    rows[-1] = torch.nn.functional.pad(rows[-1], (0, rows[0].shape[-1] - rows[-1].shape[-1]))
+    grid = torch.cat(rows, dim=-2).permute(1, 2, 0)
+    Image.fromarray((grid * 255).round().to(torch.uint8).numpy().astype(np.uint8)).save(path)
+
+
+def main() -> None:
+    """Write faces.png, visemes.png and strip.png."""
+    options = argparse.ArgumentParser()
+    options.add_argument("out", type=Path)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--size", type=int, default=192)
+    given = options.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    seeds = torch.arange(given.seed, given.seed + 24)
+    who = identities(seeds)
+    shapes = torch.tensor(list(VISEMES.values()), dtype=torch.float32)
+    mouths = shapes[torch.arange(24) % len(shapes)][:, None]
+    save_grid(
+        render(who, poses(seeds, 1, start_frame=40), mouths, given.size)[:, 0], 8, given.out / "faces.png"
+    )
+    print("\n".join(describe(who)))
+    several = seeds[:3]
+    people = identities(several)
+    sheet = [render(people, poses(several, 1), shape.expand(3, 1, 6), given.size)[:, 0] for shape in shapes]
+    save_grid(torch.stack(sheet, dim=1).flatten(0, 1), len(shapes) // 2, given.out / "visemes.png")
+    glide = torch.nn.functional.interpolate(shapes[[0, 13, 9, 10]].T[None], size=12, mode="linear")[0].T
+    strip = render(people, poses(several, 12, start_frame=100), glide.expand(3, 12, 6), given.size)
+    save_grid(strip.flatten(0, 1), 12, given.out / "strip.png")
+
+
+if __name__ == "__main__":
+    main()
