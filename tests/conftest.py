@@ -1,4 +1,4 @@
-"""Settings shared by all tests."""
+"""Shared by all tests. Nothing depends on time: hypothesis deadlines are off, machines differ."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import os
 
 from hypothesis import settings
 
-# The speed of the machine is not what is tested; on CI the same examples are tried every time.
+# On CI the same examples are tried every time.
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
