@@ -1,4 +1,4 @@
-"""How much memory and time a run will take, roughly: counted from the sizes of the model, before anything is loaded."""
+"""How much memory and time a run will take, roughly: counted from the model's sizes before it is loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infinite_talk.types import Size, latent_frames
 
 PROCESS_BYTES = 0.7e9
 """Python, torch and transformers before any weight is read (measured: 0.55 to 0.75 GB resident)."""
-MATRIX_SHARE, CONVOLUTION_SHARE = 0.55, 0.3
+MATRIX_SHARE, CONVOLUTION_SHARE = 0.4, 0.5
 """Share of the speed of one large matrix product that the transformer and the codec reach."""
 CODEC_FRAMES = 4
 """Frames that the codec has in memory at a time."""
@@ -33,7 +33,12 @@ class Estimate:
 
 
 def estimate(
-    configs: Mapping[str, Mapping[str, Any]], size: Size, window_frames: int, windows: int, passes: int, speed: Speed
+    configs: Mapping[str, Mapping[str, Any]],
+    size: Size,
+    window_frames: int,
+    windows: int,
+    passes: int,
+    speed: Speed,
 ) -> Estimate:
     """Estimate a run.
 
@@ -45,7 +50,9 @@ def estimate(
     tokens = latent_frames(window_frames) * (height // 2) * (width // 2)
     transformer, codec = configs["transformer"], configs["vae"]
     drawing = passes * pass_flops(transformer, tokens) / MATRIX_SHARE
-    developing = windows * window_frames * 1.2 * frame_flops(codec, size) / CONVOLUTION_SHARE  # 0.2 for encoding
+    developing = (
+        windows * window_frames * 1.2 * frame_flops(codec, size) / CONVOLUTION_SHARE
+    )  # 0.2 for encoding
     memory = PROCESS_BYTES + speed.weight_bytes * weights(transformer)
     memory += tokens * (10 * transformer["dim"] + 2 * transformer["ffn_dim"]) * speed.weight_bytes
     memory += CODEC_FRAMES * 10 * codec["dim"] * pixels(codec, size) * 4  # about ten maps of the widest level
@@ -55,7 +62,10 @@ def estimate(
 def weights(config: Mapping[str, Any]) -> float:
     """Parameters of the transformer's blocks; the rest is small beside them."""
     dim = config["dim"]
-    return float(config["num_layers"] * (10 * dim**2 + 2 * dim * config["ffn_dim"] + 2 * dim * config.get("output_dim", 768)))
+    return float(
+        config["num_layers"]
+        * (10 * dim**2 + 2 * dim * config["ffn_dim"] + 2 * dim * config.get("output_dim", 768))
+    )
 
 
 def pass_flops(config: Mapping[str, Any], tokens: int) -> float:

@@ -54,7 +54,7 @@ def test_model_folder_is_relative_to_the_file(tmp_path):
         ("stepz = 3", "Unknown key in .*stepz.* Did you mean steps"),
         ("[apg]\nmomentum = 1", "apg in .*valid boolean"),
         ("steps = 'many'", "steps in .*'many'"),
-        ("steps = 0", "steps in .*greater than or equal to 1"),
+        ("crf = 99", "crf in .*less than or equal to 51"),
         ("steps = ", "not valid TOML"),
         ("layout = 'both'", "layout in .*'together' or 'in_turn'"),
     ],

@@ -61,12 +61,12 @@ def test_version(capsys):
     [
         (["generat"], 2, "generat"),
         (["generate", "--steps", "x"], 2, "steps"),
-        (["generate", "--steps", "0"], 2, "--steps is 0"),
+        (["generate", "--crf", "99"], 2, "--crf is 99"),
         (["generate", "--set", "stepz=3"], 2, "Did you mean steps"),
         (["generate", "--set", "steps=3", "--steps", "4"], 2, "given twice"),
         (["generate"], 2, "--image"),
         (["generate", "--image", "nowhere.png", "--audio", "nowhere.wav"], 3, "nowhere.png"),
-        (["generate", "--job", "nowhere.json"], 2, "nowhere.json"),
+        (["generate", "--job", "nowhere.json"], 3, "nowhere.json"),
         (["generate", "--config", "nowhere.toml"], 2, "nowhere.toml"),
     ],
 )

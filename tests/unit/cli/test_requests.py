@@ -91,11 +91,9 @@ def test_two_speakers_with_boxes_and_a_silent_one(files):
     [
         ({"image": None}, {}, UsageError, "--image portrait.png"),
         ({"audios": ()}, {}, UsageError, "--audio speech.wav"),
-        ({"audios": ("none",)}, {}, UsageError, "every --audio is none"),
         ({"video": Path("take.mp4")}, {}, UsageError, "not both"),
         ({"boxes": ("1,2,3,4", "1,2,3,4")}, {}, UsageError, "2 --box for 1 --audio"),
         ({"masks": ("left.png", "left.png")}, {}, UsageError, "2 --mask for 1 --audio"),
-        ({}, {"scene_cuts": True}, UsageError, "--scene-cuts is for --video"),
         ({"image": Path("you.png")}, {}, InputError, "--image you.png: there is no such file"),
         ({"audios": ("c.wav",)}, {}, InputError, r"--audio c.wav: there is no such file"),
         ({"audios": (".",)}, {}, InputError, "not a regular file"),
@@ -107,9 +105,7 @@ def test_what_is_missing_is_said(files, change, options, kind, said):
         build_request(Files(**values), Options(**options))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "5,0,5,9", "0,9,9,1", "-1,0,5,5", "nan,0,1,1"]
-)
-def test_a_box_is_four_sensible_numbers(text):
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1;2;3;4"])
+def test_a_box_is_four_numbers(text):
     with pytest.raises(UsageError, match="--box"):
         parse_box(text)

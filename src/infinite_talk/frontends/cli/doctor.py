@@ -50,23 +50,33 @@ def _verdict(found: dict[str, Any]) -> list[str]:
     if not found["embedded_model"]["ok"]:
         lines.append("embedded model: no, its files are damaged; install the package again")
     elif memory["available"] < EMBEDDED_MEMORY:
-        lines.append(f"embedded model: barely, {size(memory['available'])} of memory are free, 2 GB are wanted")
+        lines.append(
+            f"embedded model: barely, {size(memory['available'])} of memory are free, 2 GB are wanted"
+        )
     else:
         lines.append(f"embedded model: yes, on {where}")
     largest = max((gpu["memory"] for gpu in gpus), default=0)
     if largest >= LARGE_GPU:
         lines.append(f"14B model: yes, on {where}")
     elif largest:
-        lines.append(f"14B model: not yet, it wants a GPU with {size(LARGE_GPU)} or more; found {size(largest)}")
+        lines.append(
+            f"14B model: not yet, it wants a GPU with {size(LARGE_GPU)} or more; found {size(largest)}"
+        )
     else:
-        lines.append(f"14B model: only as a test of patience: no NVIDIA GPU, and {size(LARGE_WEIGHTS)} of weights")
+        lines.append(
+            f"14B model: only as a test of patience: no NVIDIA GPU, and {size(LARGE_WEIGHTS)} of weights"
+        )
     return lines
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
     cpu, memory, disk, torch, media = (found[key] for key in ("cpu", "memory", "disk", "torch", "media"))
     model = found["embedded_model"]
-    state = f"{model['name']} {model['version']}, {size(model['bytes'])}, checksums agree" if model["ok"] else model["problem"]
+    state = (
+        f"{model['name']} {model['version']}, {size(model['bytes'])}, checksums agree"
+        if model["ok"]
+        else model["problem"]
+    )
     gpus = [f"{g['name']}, {size(g['memory'])}, compute capability {g['capability']}" for g in found["gpus"]]
     rows = {
         "system": f"{found['system']['os']}, Python {found['system']['python']}",

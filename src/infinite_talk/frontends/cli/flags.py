@@ -19,6 +19,8 @@ SAMPLING = "Sampling"
 LENGTH = "Length and windows"
 MACHINE = "Machine"
 OUTPUT = "Output and control"
+PANELS = (WHAT, PEOPLE, LOOK, SAMPLING, LENGTH, MACHINE, OUTPUT)
+"""Headings of the help, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,13 @@ def with_flags(*flags: Flag) -> Callable[[Callable[..., int]], Callable[..., int
         named = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         parameters = [*named, *(flag.parameter for flag in flags)]
         command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.flags = flags  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": int}
         return command
 
     return add
+
+
+def flags_of(command: Callable[..., int]) -> tuple[Flag, ...]:
+    """The flags that a command was given."""
+    return getattr(command, "flags", ())

@@ -112,7 +112,9 @@ def _speakers(files: Files, base: Request) -> tuple[Speaker, ...]:
 def _check(request: Request) -> None:
     """What is missing, in the words of the command line; the engine checks everything else."""
     if not (request.image or request.video):
-        raise UsageError("Nothing to animate: give --image portrait.png (or --video take.mp4 to dub a video).")
+        raise UsageError(
+            "Nothing to animate: give --image portrait.png (or --video take.mp4 to dub a video)."
+        )
     if not request.speakers:
         raise UsageError("Nothing to say: give --audio speech.wav (once for each speaker).")
     for flag, path in _paths(request):

@@ -51,8 +51,14 @@ class Show:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the live line away; later events are not shown."""
         if self._live:
             self._live.stop()
+            self._live = None
+        self._quiet = True
 
     def note(self, text: str) -> None:
         """One line; not with ``-q``."""

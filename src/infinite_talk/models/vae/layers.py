@@ -186,7 +186,9 @@ class Upsample(nn.Module):
         seen = with_past(self, x, memory)
         if x.shape[2] == 0:
             return x
-        pairs: Tensor = self.time_conv(seen)  # (B, 2 C, F, H, W): all channels of the earlier frame, then the later
+        pairs: Tensor = self.time_conv(
+            seen
+        )  # (B, 2 C, F, H, W): all channels of the earlier frame, then the later
         pairs = pairs.unflatten(1, (2, -1)).permute(0, 3, 1, 4, 5, 2)  # (B, F, 2, H, W, C)
         return pairs.flatten(1, 2).permute(0, 4, 1, 2, 3)
 
