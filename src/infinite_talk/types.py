@@ -108,9 +108,9 @@ class Conditioning:
 
     prompts: tuple[torch.Tensor, ...]  # each (L, D text), one per prompt of the request
     negative: torch.Tensor  # (L, D text)
-    speech: tuple[torch.Tensor, ...]  # per person (F + padding, K, D speech)
+    speech: tuple[torch.Tensor, ...]  # per person (features, K, D speech)
+    hearing: tuple[tuple[torch.Tensor, ...], ...]  # per window and person (F, 5): numbers of the features heard
     token_masks: torch.Tensor  # (P + 1, latent H, latent W) in {0, 1}
-    colour_reference: torch.Tensor  # (3, H, W): the first picture, for colour statistics
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from infinite_talk.denoise.guidance import Branch
-from infinite_talk.models.dit.model import Condition, WanTransformer
+from infinite_talk.models.dit import Condition, WanTransformer
 from infinite_talk.types import Guide
 
 
@@ -41,13 +41,12 @@ class Plain:
         self.transformer = transformer
 
     def condition(self, guide: Guide, branch: Branch) -> Condition:
-        # "No speech" is one silent person, as in training, whoever is in the picture.
-        speech = guide.speech if branch.has_speech else torch.zeros_like(guide.speech[:1])
         return self.transformer.condition(
-            text=(guide.text if branch.has_text else guide.negative)[None],
+            text=[guide.text if branch.has_text else guide.negative],
             image=guide.image[None],
-            speech=speech[None],
-            token_masks=guide.token_masks[None] if len(speech) > 1 else None,
+            # "No speech" is one silent person, however many are in the picture.
+            speech=guide.speech[None] if branch.has_speech else None,
+            token_masks=guide.token_masks,
             reference=guide.reference[None],
         )
 

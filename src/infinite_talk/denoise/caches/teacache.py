@@ -16,15 +16,9 @@ from infinite_talk.denoise.denoiser import Plain, Question
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.errors import UsageError
-from infinite_talk.models.dit.model import Condition, WanTransformer
+from infinite_talk.models.dit import Condition, WanTransformer
 from infinite_talk.request import Compat, TeaCache
 from infinite_talk.types import Guide
-
-COEFFICIENTS = {
-    "480": (2.57151496e5, -3.54229917e4, 1.40286849e3, -1.35890334e1, 1.32517977e-1),
-    "720": (8.10705460e3, 2.13393892e3, -3.72934672e2, 1.66203073e1, -4.17769401e-2),
-}
-"""Polynomials of the official models by size, highest power first (InfiniteTalk reference)."""
 
 WARM_UP_STEPS = 5
 """Steps at the start of a window that are always computed: there the picture takes shape."""
@@ -59,15 +53,14 @@ class StepCache:
     def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
         slot, skip = self._schedule.next(question)
         model = self._transformer
-        time = model.embed_time(question.time)
+        time, modulation = model.embed_time(question.time)
         tokens = model.embed(latent[None], question.condition)
         if skip:
             after = tokens + self._change[slot]
         else:
-            after = model.run_blocks(tokens, time, question.condition)
+            after = model.blocks_forward(tokens, modulation, question.condition)
             self._change[slot] = after - tokens
-        answer: torch.Tensor = model.head(after, time, question.condition)
-        return answer[0]
+        return model.head_forward(after, time, question.condition)[0]
 
 
 class ByBranch:
@@ -156,7 +149,7 @@ def _polynomial(coefficients: Sequence[float]) -> Callable[[float], float]:
 def _distances(transformer: WanTransformer, sampler: Sampler) -> Distance:
     """The embeddings of all steps, fetched to the CPU once."""
     device = next(transformer.parameters()).device
-    embeddings = transformer.embed_time(sampler.times[:-1].to(device)).modulation.float().cpu()
+    embeddings = transformer.modulation(sampler.times[:-1].to(device)).cpu()
 
     def distance(step: int, earlier: int) -> float:
         now, before = embeddings[step], embeddings[earlier]
