@@ -7,6 +7,7 @@ Pictures between rooms are float in [-1, 1] and channel-first unless a comment s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -49,12 +50,30 @@ class Pictures(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Soundtrack:
-    """What the viewer hears: the original recording(s) mixed, at their own rate and channel count."""
+class Soundtrack(Protocol):
+    """What the viewer hears: the original recording(s) mixed, read anew from the files in bounded memory."""
 
-    samples: NDArray[np.float32]  # (samples, channels), -1..1
-    rate: int
+    @property
+    def rate(self) -> int:
+        """Samples per second: the original's, the highest one among several people."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """The original's, the largest number among several people."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """Exact length, padded or cut to the video's: ``round(frames * rate / 25)``."""
+        ...
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[NDArray[np.float32]]:
+        """Sample numbers ``start`` to ``end`` in order, as ``(n, channels)`` in -1..1, about a second each.
+
+        Every call decodes the files again from their beginning, with the same result: read it in one pass.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
