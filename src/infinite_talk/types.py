@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # the rooms that read inputs and plan windows start without loading torch
+    import torch
 
 FPS = 25
 """Frames per second of the model: one speech feature vector per video frame."""
