@@ -9,7 +9,7 @@ from time import perf_counter
 
 
 class Phase(StrEnum):
-    """What is going on, in order. ``SAMPLING`` and ``DECODING`` return for every window."""
+    """What is going on, in order. ``SAMPLING``, ``DECODING`` and ``WRITING`` come once for every window."""
 
     LOADING = "loading"
     """The model's files are read; only when the engine is built."""
@@ -79,12 +79,7 @@ class Clock:
         """Step number ``step`` of the current window is done."""
         self.phase(Phase.SAMPLING, step + 1)
 
-    def decoding(self) -> None:
-        """All steps of the current window are done."""
-        self.phase(Phase.DECODING, self._steps)
-
     def window_done(self) -> None:
-        """The current window is finished; the next begins."""
+        """The current window is finished, and goes to the file."""
         self._window += 1
-        if self._window < self._windows:
-            self.phase(Phase.SAMPLING)
+        self.phase(Phase.WRITING)

@@ -16,9 +16,13 @@ from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
-
+from infinite_talk.types import TEMPORAL_STRIDE
 
 M = TypeVar("M", bound=nn.Module)
+
+PIXELS_AT_ONCE = 4 * 832 * 480
+"""The codec takes so many pixels of video at a time: one latent frame of the largest official 480 bucket. Its widest
+layers hold hundreds of bytes per pixel, so a whole window at once would take tens of gigabytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,3 +44,20 @@ class Rooms:
     def using(self, model: M) -> Iterator[M]:
         """Have ``model`` on the device for as long as the block lasts. Everything stays loaded here."""
         yield model
+
+    @torch.inference_mode()
+    def encode_video(self, video: torch.Tensor) -> torch.Tensor:
+        """Frames ``(3, F, H, W)`` in [-1, 1] as a normalised latent ``(16, T, h, w)``, float32."""
+        video = video[None].to(self.device, torch.float32)
+        with self.using(self.vae) as vae:
+            if video[0, 0].numel() <= PIXELS_AT_ONCE:
+                return vae.encode(video)[0]
+            return torch.cat(list(vae.encode_chunks(video)), dim=2)[0]
+
+    @torch.inference_mode()
+    def decode_video(self, latent: torch.Tensor) -> torch.Tensor:
+        """The inverse: frames ``(3, F, H, W)`` in [-1, 1], float32."""
+        stride = TEMPORAL_STRIDE * self.vae.config.spatial_stride**2
+        latents_at_once = max(1, PIXELS_AT_ONCE // (stride * latent[0, 0].numel()))
+        with self.using(self.vae) as vae:
+            return torch.cat(list(vae.decode_chunks(latent[None], latents_at_once)), dim=2)[0]

@@ -146,6 +146,11 @@ class Guide:
     token_masks: torch.Tensor  # (P + 1, H, W)
     motion: torch.Tensor  # (16, motion latents, H, W): held fixed while denoising
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """``(16, T, H, W)`` of the latent that this guide is for."""
+        return self.motion.shape[0], *self.reference.shape[1:]
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:

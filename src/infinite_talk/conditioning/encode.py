@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from infinite_talk.conditioning.image import References
-from infinite_talk.conditioning.motion import encode_motion
 from infinite_talk.conditioning.people import encode_people
 from infinite_talk.conditioning.speech import encode_speech, listen, speech_window
 from infinite_talk.conditioning.text import encode_texts, prompt_for, split_prompts
@@ -45,7 +44,7 @@ def guide_for(
     start = reference.start
     if window.overlap:
         assert motion is not None, "this window continues another one"
-        start = encode_motion(motion, rooms)
+        start = rooms.encode_video(motion)
     return Guide(
         text=prompt_for(conditioning.prompts, window.index),
         negative=conditioning.negative,

@@ -19,7 +19,6 @@ MID_GREY = 0.0
 class Reference:
     """One source picture at the generated size, encoded."""
 
-    picture: torch.Tensor  # (3, H, W) in [-1, 1]
     features: torch.Tensor  # (257, D image)
     latents: torch.Tensor  # (20, T, h, w): 4 mask channels, 16 latent channels
 
@@ -33,8 +32,10 @@ class Reference:
 
 
 class References:
-    """The reference pictures of a run. Only the last one is kept: a still picture is encoded once, and the memory
-    for a video does not grow with its length."""
+    """The source pictures of a run, encoded for windows that start there.
+
+    Only the last one is kept: so a still picture is encoded once, and a video takes no memory with its length.
+    """
 
     def __init__(self, source: Source, frames: int, rooms: Rooms) -> None:
         """``frames``: of one window."""
@@ -47,7 +48,7 @@ class References:
         return to_tensor(pixels).to(self._rooms.device)
 
     def at(self, frame: int) -> Reference:
-        """The reference picture of a window that starts at ``frame``."""
+        """The reference of a window that starts at ``frame``."""
         key = 0 if self._source.pictures.still else frame
         if self._last is None or self._last[0] != key:
             self._last = key, encode_reference(self.picture(key), self._frames, self._rooms)
@@ -61,8 +62,6 @@ def encode_reference(picture: torch.Tensor, frames: int, rooms: Rooms) -> Refere
         features = vision(picture[None])[0]
     video = torch.full((3, frames, *picture.shape[1:]), MID_GREY, device=picture.device)
     video[:, 0] = picture
-    with rooms.using(rooms.vae) as vae:
-        latents = vae.encode(video[None])[0]  # (16, T, h, w)
-    mask = torch.from_numpy(given_frames_mask(frames)).to(latents)
-    mask = mask[:, :, None, None].expand(-1, -1, *latents.shape[2:])
-    return Reference(picture, features, torch.cat([mask, latents]))
+    latents = rooms.encode_video(video)
+    mask = torch.from_numpy(given_frames_mask(frames)).to(latents)[:, :, None, None]
+    return Reference(features, torch.cat([mask.expand(-1, -1, *latents.shape[2:]), latents]))
