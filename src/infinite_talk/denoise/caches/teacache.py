@@ -127,7 +127,7 @@ def step_cache(
     chosen = cache.coefficients or coefficients
     if not chosen:
         raise UsageError("This model has no step cache coefficients of its own: give them, or switch the cache off.")
-    polynomial, distance = _polynomial(chosen), _distances(transformer, sampler)
+    polynomial, distance = _polynomial(chosen), distances(transformer, sampler)
     if sampler.compat is Compat.OFFICIAL:
         return StepCache(transformer, ByCallNumber(sampler.steps, cache.threshold, polynomial, distance))
     return StepCache(transformer, ByBranch(skipped_steps(sampler.steps, cache.threshold, polynomial, distance)))
@@ -146,7 +146,7 @@ def _polynomial(coefficients: Sequence[float]) -> Callable[[float], float]:
 
 
 @torch.inference_mode()
-def _distances(transformer: WanTransformer, sampler: Sampler) -> Distance:
+def distances(transformer: WanTransformer, sampler: Sampler) -> Distance:
     """The embeddings of all steps, fetched to the CPU once."""
     device = next(transformer.parameters()).device
     embeddings = transformer.modulation(sampler.times[:-1].to(device)).cpu()
