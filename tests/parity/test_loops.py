@@ -29,7 +29,7 @@ from infinite_talk.types import FPS, SPEECH_RATE, Clip, Guide, Size, Source
 from tests.golden import GoldenFile, cases, sibling
 from tests.parity.vision import recorded_image_encoder
 
-NETWORK = {"atol": 2e-5, "rtol": 0}
+NETWORK = {"atol": 2e-5, "rtol": 2e-6}  # latents grow beyond 1, where float32 has fewer decimals
 COLOURED = {"atol": 5e-4, "rtol": 0}  # Lab in float32 amplifies
 PROMPT, NEGATIVE = "what the person does", "what is not wanted"
 LOOPS = [case for case in cases("loop_") if "weights" in case.config]
@@ -37,15 +37,15 @@ LOOPS = [case for case in cases("loop_") if "weights" in case.config]
 
 @dataclass
 class Frames:
-    """The recorded source; notes which frames were looked at."""
+    """The recorded source; notes which frames are looked at."""
 
     frames: np.ndarray
     still: bool
-    used: list[int] = field(default_factory=list)
+    looked_at: list[int]
 
     def __getitem__(self, frame: int) -> np.ndarray:
-        self.used.append(min(frame, len(self.frames) - 1))
-        return self.frames[self.used[-1]]
+        self.looked_at.append(min(frame, len(self.frames) - 1))
+        return self.frames[self.looked_at[-1]]
 
 
 class Texts:
@@ -81,6 +81,7 @@ class Record:
     coloured: list[torch.Tensor] = field(default_factory=list)
     skips: list[int] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
+    looked_at: list[int] = field(default_factory=list)
     clips: list[Clip] = field(default_factory=list)
 
     def listen_to(self, denoiser: Denoiser) -> Denoiser:
@@ -120,7 +121,7 @@ def _rooms(case: GoldenFile) -> Rooms:
     )
 
 
-def _source(case: GoldenFile) -> Source:
+def _source(case: GoldenFile, looked_at: list[int]) -> Source:
     config = case.config
     frames = case["in/source_frames"].numpy()
     boxes: list[Any] = [None] * config["humans"]
@@ -129,7 +130,7 @@ def _source(case: GoldenFile) -> Source:
     height, width = config["src_hw"]
     samples = [length * SPEECH_RATE // FPS + 1 for length in config["audio_lens"]]
     return Source(
-        pictures=Frames(frames, config["source"] == "image"),
+        pictures=Frames(frames, config["source"] == "image", looked_at),
         source_size=(height, width),
         size=Size(*config["target_hw"]),
         speech=tuple(np.full(count, person, np.float32) for person, count in enumerate(samples)),
@@ -182,8 +183,8 @@ def _run(path: Path) -> Record:
     with pytest.MonkeyPatch.context() as patch:
         _record_parts(patch, record)
         noise = lambda window, shape: case[f"in/noise_{window.index}"].reshape(shape)  # noqa: E731
-        for clip in page.generate(_request(case), _source(case), _rooms(case), noise=noise):
-            record.clips.append(clip)
+        source = _source(case, record.looked_at)
+        record.clips += page.generate(_request(case), source, _rooms(case), noise=noise)
     return record
 
 
@@ -232,13 +233,11 @@ every_loop = pytest.mark.parametrize("case", LOOPS, ids=lambda case: case.name)
 @every_loop
 def test_windows_and_source_frames(case: GoldenFile) -> None:
     record = _run(case.path)
-    reads = case.config["frame_reads_requested_used"][: case.config["chunks"]]
-    assert len(record.guides) == case.config["chunks"]
-    assert [clip.window.reference for clip in record.clips] == [asked for asked, _ in reads]
-    source = _source(case)
-    for guide, (_, used) in zip(record.guides, reads, strict=True):
-        expected = page.References(source, case.config["frame_num"], _rooms(case)).at(used)
-        torch.testing.assert_close(guide.image, expected.features)
+    asked, used = zip(*case.config["frame_reads_requested_used"][: case.config["chunks"]], strict=True)
+    assert [clip.window.reference for clip in record.clips] == list(asked)
+    colours, *seen = record.looked_at
+    assert colours == 0
+    assert seen == (list(used[:1]) if case.config["source"] == "image" else list(used))
 
 
 @every_loop
