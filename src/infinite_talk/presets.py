@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from infinite_talk.errors import CheckpointError, UsageError
-from infinite_talk.plan.buckets import parse_size
-from infinite_talk.plan.windows import check_lengths
+from infinite_talk.errors import CheckpointError
 from infinite_talk.request import Request
-from infinite_talk.types import FPS
 
 NEGATIVE_PROMPT = (
     "bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, "
@@ -21,9 +17,6 @@ NEGATIVE_PROMPT = (
 """The negative prompt that the official models were tuned with, word for word."""
 
 T = TypeVar("T")
-
-MAX_STEPS = 1000
-MAX_GUIDANCE = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +67,14 @@ OFFICIAL = Defaults(
 
 
 def resolve(request: Request, defaults: Defaults) -> Request:
-    """The request with every setting filled in from the model's ``defaults``, checked.
+    """The request with every setting filled in from the model's ``defaults``.
 
     Left open are only the settings for which ``None`` means something: media, trims, ``max_frames``, ``apg`` and
     ``step_cache``.
-
-    Raises:
-        UsageError: a setting is out of range; the message names the range.
     """
     size = request.size or defaults.size
     shift = (defaults.large_shift if size == "720" else None) or defaults.shift
-    filled = replace(
+    return replace(
         request,
         size=size,
         steps=_or(request.steps, defaults.steps),
@@ -96,8 +86,6 @@ def resolve(request: Request, defaults: Defaults) -> Request:
         # Empty counts as not given, as in the official program: there is no useful empty negative prompt.
         negative_prompt=request.negative_prompt or defaults.negative_prompt,
     )
-    _check(filled)
-    return filled
 
 
 def given(value: T | None) -> T:
@@ -108,33 +96,3 @@ def given(value: T | None) -> T:
 
 def _or(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _check(request: Request) -> None:
-    """Refuse numbers that have no meaning, in the words of the person who set them."""
-    if (request.image is None) == (request.video is None):
-        raise UsageError("Give either an image or a video to speak, exactly one of them.")
-    if not request.speakers:
-        raise UsageError("Nobody speaks: give at least one audio file.")
-    if request.fps != FPS:
-        raise UsageError(f"The model makes {FPS} frames per second; {request.fps} was asked for.")
-    parse_size(given(request.size))
-    check_lengths(given(request.window_frames), given(request.motion_frames))
-    _within("steps", given(request.steps), 1, MAX_STEPS)
-    _within("shift", given(request.shift), 0.01, 1000)
-    _within("text guidance", given(request.text_guidance), 0, MAX_GUIDANCE)
-    _within("audio guidance", given(request.audio_guidance), 0, MAX_GUIDANCE)
-    _within("colour strength", request.colour_strength, 0, 1)
-    if request.max_frames is not None:
-        _within("max frames", request.max_frames, 1, math.inf)
-    if request.apg is not None:
-        _within("APG momentum", request.apg.momentum, -1, 1)
-        _within("APG norm threshold", request.apg.norm_threshold, 1e-6, math.inf)
-    if request.step_cache is not None:
-        _within("step cache threshold", request.step_cache.threshold, 0, math.inf)
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        limit = f"from {low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g}"
-        raise UsageError(f"{name[0].upper()}{name[1:]} must be {limit}; came {value:g}.")

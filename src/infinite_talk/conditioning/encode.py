@@ -7,7 +7,8 @@ import torch
 from infinite_talk.conditioning.image import References
 from infinite_talk.conditioning.people import encode_people
 from infinite_talk.conditioning.speech import encode_speech, listen, speech_window
-from infinite_talk.conditioning.text import encode_texts, prompt_for, split_prompts
+from infinite_talk.conditioning.text import encode_texts, prompt_for
+from infinite_talk.inputs.validate import prompts_of
 from infinite_talk.presets import given
 from infinite_talk.request import Request
 from infinite_talk.rooms import Rooms
@@ -16,11 +17,10 @@ from infinite_talk.types import Conditioning, Guide, Plan, Source, Window
 
 def encode(source: Source, plan: Plan, request: Request, rooms: Rooms) -> Conditioning:
     """Everything that is constant for the whole video. ``request`` is resolved."""
-    prompts = split_prompts(request.prompt)
-    *encoded, negative = encode_texts([*prompts, given(request.negative_prompt)], rooms)
+    *prompts, negative = encode_texts([*prompts_of(request.prompt), given(request.negative_prompt)], rooms)
     speech = encode_speech(source, plan, request.compat, rooms)
     return Conditioning(
-        prompts=tuple(encoded),
+        prompts=tuple(prompts),
         negative=negative,
         speech=speech,
         hearing=listen(speech, plan, request.compat),

@@ -1,4 +1,4 @@
-"""Prompts: one per window, separated by ``|``, the last one holding to the end."""
+"""Prompts: one per window, the last one holding to the end."""
 
 from __future__ import annotations
 
@@ -8,22 +8,16 @@ import torch
 
 from infinite_talk.rooms import Rooms
 
-SEPARATOR = "|"
 
-
-def split_prompts(prompt: str) -> tuple[str, ...]:
-    """The prompts of successive windows, without surrounding spaces; at least one, possibly empty."""
-    return tuple(part.strip() for part in prompt.split(SEPARATOR))
-
-
-def prompt_for(prompts: Sequence[torch.Tensor], window_index: int) -> torch.Tensor:
-    """The encoded prompt that holds in a window."""
-    return prompts[min(window_index, len(prompts) - 1)]
-
-
+@torch.inference_mode()
 def encode_texts(texts: Sequence[str], rooms: Rooms) -> tuple[torch.Tensor, ...]:
     """Each text as ``(L, D)``; equal texts are encoded once."""
     different = list(dict.fromkeys(texts))
     with rooms.using(rooms.text) as encoder:
         encoded = dict(zip(different, encoder.encode(different), strict=True))
     return tuple(encoded[text] for text in texts)
+
+
+def prompt_for(prompts: Sequence[torch.Tensor], window_index: int) -> torch.Tensor:
+    """The encoded prompt that holds in a window."""
+    return prompts[min(window_index, len(prompts) - 1)]
