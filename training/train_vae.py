@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=7e-4)
     parser.add_argument("--resume", type=Path)
     parser.add_argument(
         "--start", type=float, default=0.0, help="progress at which to enter the schedule (0..1)"
