@@ -36,7 +36,8 @@ def block_compress(pictures: Tensor, step: Tensor | float) -> Tensor:
 
     ``step`` (B,) or one number: coefficient step as a share of full scale; 0.02 is mild, 0.10 is ugly.
     """
-    steps = torch.as_tensor(step, device=pictures.device).expand(pictures.shape[0])[:, None, None, None, None, None]
+    steps = torch.as_tensor(step, device=pictures.device).expand(pictures.shape[0])
+    steps = steps.view(-1, 1, 1, 1, 1, 1)
     height, width = pictures.shape[-2:]
     padded = functional.pad(pictures, (0, -width % 8, 0, -height % 8), mode="replicate")
     blocks = padded.unflatten(-2, (-1, 8)).unflatten(-1, (-1, 8)).transpose(-3, -2)  # (B, 3, h, w, 8, 8)
@@ -69,9 +70,10 @@ def spoil(pictures: Tensor, draw: torch.Generator) -> Tensor:
     gain = 1 + 0.16 * (random(count, 3, 1, 1) - 0.5) + 0.3 * (random(count, 1, 1, 1) - 0.5)
     spoilt = (spoilt * gain + 0.10 * (random(count, 3, 1, 1) - 0.5)).clamp(0, 1)
     spoilt = spoilt ** (0.8 + 0.45 * random(count, 1, 1, 1))
-    noise = torch.randn(spoilt.shape, generator=draw, device=device) * (0.03 * (2 * random(count, 1, 1, 1) - 1).clamp_min(0))
-    compressed = block_compress(spoilt + noise, 0.005 + 0.075 * random(count) ** 2)
-    return torch.where(random(count, 1, 1, 1) < 0.5, compressed, spoilt + noise).clamp(0, 1)
+    grain = 0.03 * (2 * random(count, 1, 1, 1) - 1).clamp_min(0)
+    noisy = spoilt + grain * torch.randn(spoilt.shape, generator=draw, device=device)
+    compressed = block_compress(noisy, 0.005 + 0.075 * random(count) ** 2)
+    return torch.where(random(count, 1, 1, 1) < 0.5, compressed, noisy).clamp(0, 1)
 
 
 __all__ = ["block_compress", "gaussian_blur", "soften", "spoil"]

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from infinite_talk.lipsync.reader import (
+    INPUT,
     OPENING_SCALE,
     REGION,
     WIDTH_SCALE,
@@ -66,7 +67,7 @@ def _mouths(seeds: Tensor, frames: int, start: int, draw: torch.Generator) -> Te
 
 
 def draw_samples(clips: int, frames: int, size: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Regions uint8 (clips x frames, 3, h, w) with targets; neighbouring frames are sometimes mixed, as motion is."""
+    """Regions uint8 (clips x frames, 3, h, w) and targets; some neighbours are mixed, as by motion."""
     device = draw.device
     seeds = torch.randint(0, FIRST_UNSEEN_SEED, (clips,), generator=draw, device=device)
     start = int(torch.randint(0, 5000, (1,), generator=draw, device=device))
@@ -86,7 +87,9 @@ def draw_samples(clips: int, frames: int, size: int, draw: torch.Generator) -> t
     return (pictures * 255).round().to(torch.uint8), targets
 
 
-def train(minutes: float, device: torch.device, batch: int, fresh: int, pool_size: int, size: int, seed: int) -> MouthReader:
+def train(
+    minutes: float, device: torch.device, batch: int, fresh: int, pool_size: int, size: int, seed: int
+) -> MouthReader:
     """AdamW with a cosine rate over the given time; returns the averaged weights."""
     draw = torch.Generator(device).manual_seed(seed)
     torch.manual_seed(seed)
@@ -104,7 +107,7 @@ def train(minutes: float, device: torch.device, batch: int, fresh: int, pool_siz
             pool.replace(*draw_samples(max(1, max(fresh, 64) // 8), 8, size, draw))
         chosen = torch.randint(0, len(pool.regions), (batch,), generator=draw, device=device)
         pictures = spoil(pool.regions[chosen].float() / 255, draw)
-        regions = functional.interpolate(pictures, (72, 80), mode="bilinear", antialias=True, align_corners=False)
+        regions = functional.interpolate(pictures, INPUT, mode="bilinear", antialias=True)
         loss = functional.smooth_l1_loss(reader(regions), pool.targets[chosen], beta=0.05)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -131,9 +134,14 @@ def validate(reader: MouthReader, clips: int, frames: int, size: int = 192) -> d
     device = next(reader.parameters()).device
     seeds = torch.arange(FIRST_UNSEEN_SEED + 500, FIRST_UNSEEN_SEED + 500 + clips, device=device)
     who, pose, mouth = identities(seeds), poses(seeds, frames, start_frame=30), babble(seeds, frames, 30)
-    pictures = torch.cat([render(who[i : i + 1], pose[i : i + 1], mouth[i : i + 1], size) for i in range(clips)])
+    one = [slice(i, i + 1) for i in range(clips)]
+    pictures = torch.cat([render(who[i], pose[i], mouth[i], size) for i in one])
     geometry = mouth_geometry(who, pose, mouth, size)
-    truth = {"opening": geometry.opening / size, "width": geometry.width / size, "rounding": geometry.rounding}
+    truth = {
+        "opening": geometry.opening / size,
+        "width": geometry.width / size,
+        "rounding": geometry.rounding,
+    }
     flat = pictures.flatten(0, 1)
     cases = {
         "clean": flat,
@@ -142,13 +150,14 @@ def validate(reader: MouthReader, clips: int, frames: int, size: int = 192) -> d
         "blur 2.0": gaussian_blur(flat, 2.0),
         "blocks 0.04": block_compress(flat, 0.04),
         "blocks 0.08": block_compress(flat, 0.08),
-        "dim and warm": (flat * torch.tensor([0.85, 0.78, 0.7], device=device).view(3, 1, 1) + 0.03).clamp(0, 1),
+        "dim and warm": flat * torch.tensor([0.85, 0.78, 0.7], device=device).view(3, 1, 1) + 0.03,
         "noise 0.02": (flat + 0.02 * torch.randn_like(flat)).clamp(0, 1),
     }
     report = {}
     for name, degraded in cases.items():
         values = read_regions(mouth_region(degraded), reader).unflatten(0, (clips, frames))
-        report[name] = {"opening error, px at 192": float((values[..., 0] - truth["opening"]).abs().mean() * 192)}
+        error = (values[..., 0] - truth["opening"]).abs().mean() * size
+        report[name] = {"opening error in pixels": float(error)}
         for index, (what, true) in enumerate(truth.items()):
             r = within_clip(values[..., index], true)
             report[name] |= {f"{what} r mean": float(r.mean()), f"{what} r least": float(r.min())}
@@ -171,8 +180,13 @@ def main() -> None:
         reader = load_reader(given.check).to(device)
     else:
         reader = train(
-            given.minutes, device, batch=512 if gpu else 96, fresh=256 if gpu else 4,
-            pool_size=32768 if gpu else 2560, size=192 if gpu else 144, seed=given.seed,
+            given.minutes,
+            device,
+            batch=512 if gpu else 96,
+            fresh=256 if gpu else 4,
+            pool_size=32768 if gpu else 2560,
+            size=192 if gpu else 144,
+            seed=given.seed,
         )
         save_reader(reader, given.out / "reader.safetensors")
         reader = load_reader(given.out / "reader.safetensors").to(device)

@@ -1,6 +1,6 @@
 """Mouth movements without speech: random visemes with pauses, as pure functions of seed and frame number.
 
-Good enough to train whatever only has to know mouths (the reader, the autoencoder); talking is trained on speech.
+Good enough to train what only has to know mouths (the reader, the autoencoder); talking is trained on speech.
 """
 
 from __future__ import annotations

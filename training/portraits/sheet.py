@@ -13,6 +13,7 @@ from torch import Tensor
 from training.portraits import describe, identities, poses, render
 from training.portraits.babble import VISEMES
 
+
 def save_grid(pictures: Tensor, columns: int, path: Path) -> None:
     """(K, 3, H, W) in [0, 1] to one picture file."""
     rows = [torch.cat(list(part), dim=-1) for part in pictures.split(columns)]

@@ -1,14 +1,15 @@
 """A reader of mouths: how far open, how wide and how rounded, from the frames of a drawn talking portrait.
 
-A small convolutional net looks at the lower middle of the picture, where portraits of this family have their
-mouth. It was trained on renders with known mouths (``training/train_reader.py``), blurred, compressed, recoloured
-and shifted; how well it reads is recorded next to its weights. It knows drawn portraits only, not photographs.
+A small convolutional net looks at the lower middle of the picture, where portraits of this family have
+their mouth. It was trained on renders with known mouths (``training/train_reader.py``), blurred, compressed,
+recoloured and shifted; how well it reads is recorded next to its weights. It knows drawn portraits only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,8 @@ WIDTH_SCALE = 0.30
 class MouthTrack:
     """What was read, frame by frame (F,)."""
 
-    opening: NDArray[np.float32]  # height of the opening between the lips, in picture heights: 0 .. about 0.15
-    width: NDArray[np.float32]  # width of that opening, corner to corner, in picture heights: about 0.1 .. 0.3
+    opening: NDArray[np.float32]  # height between the lips, in picture heights: 0 .. about 0.15
+    width: NDArray[np.float32]  # from corner to corner, in picture heights: about 0.1 .. 0.3
     rounding: NDArray[np.float32]  # 0 spread .. 1 pursed
 
 
@@ -45,7 +46,7 @@ class MouthReader(nn.Module):
         super().__init__()
         channels = (3, 16, 24, 40, 56)
         layers: list[nn.Module] = []
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, 2, 1), nn.SiLU()]
             if after > 16:
                 layers += [nn.Conv2d(after, after, 3, 1, 1, groups=8), nn.SiLU()]
@@ -97,8 +98,8 @@ def save_reader(reader: MouthReader, path: Path) -> None:
 
 
 def read_regions(regions: Tensor, reader: MouthReader) -> Tensor:
-    """Opening, width (picture heights) and rounding (F, 3) of regions (F, 3, 72, 80), clamped to possible values."""
-    values = reader(regions)
+    """Opening, width (picture heights) and rounding (F, 3) of regions (F, 3, 72, 80), never negative."""
+    values: Tensor = reader(regions)
     scale = values.new_tensor((OPENING_SCALE, WIDTH_SCALE, 1.0))
     return (values * scale).clamp(min=0.0, max=1.0)
 
@@ -113,7 +114,7 @@ def read_mouth(frames: Tensor | NDArray[np.uint8], reader: MouthReader | None = 
     reader = reader or load_reader()
     device = next(reader.parameters()).device
     parts = []
-    for part in torch.as_tensor(frames).split(64):
+    for part in torch.split(torch.as_tensor(frames), 64):
         pictures = part.to(device).permute(0, 3, 1, 2).float() / 255
         parts.append(read_regions(mouth_region(pictures), reader))
     values = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 3), np.float32)
