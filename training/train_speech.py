@@ -79,7 +79,9 @@ def draw(bank: DeviceBank, natural: int, recipe: Recipe, generator: torch.Genera
 def loss_of(estimate: Estimate, clip: Crops) -> Tensor:
     """Class cross-entropy, mouth and level regression, and 1 - r of each mouth channel."""
     weights = torch.tensor(_CHANNEL_WEIGHTS, device=clip.mouth.device)
-    entropy = functional.cross_entropy(estimate.classes.flatten(0, 1), clip.classes.flatten(), label_smoothing=0.05)
+    entropy = functional.cross_entropy(
+        estimate.classes.flatten(0, 1), clip.classes.flatten(), label_smoothing=0.05
+    )
     distance = functional.smooth_l1_loss(estimate.mouth, clip.mouth, beta=0.1, reduction="none").mean((0, 1))
     level = functional.smooth_l1_loss(estimate.level, clip.level, beta=0.1)
     found, truth = estimate.mouth - estimate.mouth.mean(1, True), clip.mouth - clip.mouth.mean(1, True)
@@ -93,8 +95,12 @@ def total_loss(trainer: SpeechTrainer, clip: Crops) -> tuple[Tensor, Estimate]:
     estimate, layers = trainer(clip.sound, clip.mouth.shape[1])
     loss = loss_of(estimate, clip)
     for layer, before, after in layers:
-        past = functional.cross_entropy(before[:, CONTEXT:].flatten(0, 1), clip.classes[:, :-CONTEXT].flatten())
-        future = functional.cross_entropy(after[:, :-CONTEXT].flatten(0, 1), clip.classes[:, CONTEXT:].flatten())
+        past = functional.cross_entropy(
+            before[:, CONTEXT:].flatten(0, 1), clip.classes[:, :-CONTEXT].flatten()
+        )
+        future = functional.cross_entropy(
+            after[:, :-CONTEXT].flatten(0, 1), clip.classes[:, CONTEXT:].flatten()
+        )
         loss = loss + (loss_of(layer, clip) + 0.2 * (past + future)) / len(layers)
     return loss, estimate
 
@@ -125,7 +131,12 @@ class Run:
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
 
     def resume(self, folder: Path, device: torch.device) -> None:
-        """Go on where `folder` ended."""
+        """Go on where `folder` ended; without its `state.pt` the averaged weights begin with a fresh optimiser."""
+        if not (folder / "state.pt").exists():
+            weights = speech_encoder.load(folder).state_dict()
+            self.trainer.load_state_dict(weights)
+            self.average.load_state_dict(weights)
+            return
         state = torch.load(folder / "state.pt", map_location=device, weights_only=True)
         self.trainer.load_state_dict(state["trainer"])
         self.average.load_state_dict(state["average"])
@@ -140,7 +151,11 @@ def start(args: argparse.Namespace, recipe: Recipe, device: torch.device) -> Run
     trainer = SpeechTrainer(config).to(device)
     average = copy.deepcopy(trainer).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(
-        trainer.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay, fused=device.type == "cuda"
+        trainer.parameters(),
+        lr=recipe.rate,
+        betas=(0.9, 0.98),
+        weight_decay=recipe.decay,
+        fused=device.type == "cuda",
     )
     run = Run(trainer, average, optimiser)
     if args.resume:
@@ -154,9 +169,14 @@ def train(args: argparse.Namespace) -> dict[str, object]:
     recipe = Recipe(seconds=args.seconds) if not args.tiny else Recipe(seconds=8)
     bank = SpeechBank.open(args.bank)
     natural, stored = natural_frames(bank), on_device(bank, device)
-    print(f"bank: {bank.minutes:.1f} min, {natural / 6000:.1f} natural, {len(bank.voices)} voices", flush=True)
+    print(
+        f"bank: {bank.minutes:.1f} min, {natural / 6000:.1f} natural, {len(bank.voices)} voices", flush=True
+    )
     run = start(args, recipe, device)
-    print(f"parameters: {count(run.trainer.encoder) / 1e6:.2f} M encoder, {count(run.trainer) / 1e6:.2f} M all", flush=True)
+    print(
+        f"parameters: {count(run.trainer.encoder) / 1e6:.2f} M encoder, {count(run.trainer) / 1e6:.2f} M all",
+        flush=True,
+    )
     generator = torch.Generator(device).manual_seed(args.seed + run.step)
     begun, before, first = time.perf_counter(), run.elapsed, run.step
     saved = begun
@@ -184,7 +204,11 @@ def one_step(
 ) -> tuple[Tensor, Tensor]:
     """One batch; returns the loss and the correlation of the opening in the batch."""
     clip = draw(bank, natural, recipe, generator)
-    rate = recipe.rate * min(1, (run.step + 1) / recipe.warmup) * (0.02 + 0.98 * math.cos(math.pi / 2 * progress) ** 2)
+    rate = (
+        recipe.rate
+        * min(1, (run.step + 1) / recipe.warmup)
+        * (0.02 + 0.98 * math.cos(math.pi / 2 * progress) ** 2)
+    )
     for group in run.optimiser.param_groups:
         group["lr"] = rate
     run.trainer.train()
@@ -232,7 +256,9 @@ def estimator_of(trainer: SpeechTrainer, device: torch.device):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--held-out", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, required=True)

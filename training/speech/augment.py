@@ -58,7 +58,10 @@ def crops(bank: DeviceBank, starts: Tensor, speed: Tensor, frames: int) -> Crops
     """
     samples = frames * RATE // FPS
     device = bank.sound.device
-    at = starts[:, None].double() * HOP + torch.arange(samples, device=device).double()[None] * speed[:, None].double()
+    at = (
+        starts[:, None].double() * HOP
+        + torch.arange(samples, device=device).double()[None] * speed[:, None].double()
+    )
     low = at.floor().long()
     share = (at - low).float()
     table = bank.table
@@ -126,8 +129,10 @@ def filtered(sound: Tensor, generator: torch.Generator) -> Tensor:
     top = 9000 - dull * uniform(generator, (batch, 1), 1500, 6000)
     top = top + phone * (3400 - top)
     bottom = uniform(generator, (batch, 1), 10, 150) * (1 - phone) + 300 * phone
-    gain = gain - 40 * torch.relu(torch.log2(hertz.clamp(min=1) / top)) - 24 * torch.relu(
-        torch.log2(bottom / hertz.clamp(min=1))
+    gain = (
+        gain
+        - 40 * torch.relu(torch.log2(hertz.clamp(min=1) / top))
+        - 24 * torch.relu(torch.log2(bottom / hertz.clamp(min=1)))
     )
     return torch.fft.irfft(spectrum * 10 ** (gain.clamp(-80, 30) / 20), n=samples)
 
@@ -191,5 +196,7 @@ def coarse_spectrum(sound: Tensor, generator: torch.Generator) -> Tensor:
     window = torch.hann_window(512, device=sound.device)
     spectrum = torch.stft(sound, 512, 256, window=window, return_complex=True)
     size = spectrum.abs()
-    floor = size.amax(1, keepdim=True) * 10 ** (-uniform(generator, (sound.shape[0], 1), 20, 45) / 20)[..., None]
+    floor = (
+        size.amax(1, keepdim=True) * 10 ** (-uniform(generator, (sound.shape[0], 1), 20, 45) / 20)[..., None]
+    )
     return torch.istft(spectrum * (size > floor), 512, 256, window=window, length=sound.shape[-1])

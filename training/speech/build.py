@@ -59,21 +59,29 @@ def pack(folder: Path, kind: str, out: Path, step: float, seconds: float) -> Non
         by_engine.setdefault(utterance.voice.split("/")[0], []).append(utterance)
     total = sum(len(u.sound) for utterances in by_engine.values() for u in utterances) / 16000
     share = min(1.0, seconds / total)
-    kept = [u for utterances in by_engine.values() for u in utterances[: max(1, round(share * len(utterances)))]]
+    kept = [
+        u for utterances in by_engine.values() for u in utterances[: max(1, round(share * len(utterances)))]
+    ]
     save_travelling(kept, out, step)
     print(f"{out}: {len(kept)} utterances, {share * total / 60:.1f} min, {out.stat().st_size / 1e6:.1f} MB")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60, help="minutes of espeak-ng speech")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--espeak", type=Path, default=None, help="folder of the unpacked espeakng-loader wheel")
+    parser.add_argument(
+        "--espeak", type=Path, default=None, help="folder of the unpacked espeakng-loader wheel"
+    )
     parser.add_argument("--natural", type=Path, nargs="*", default=[], help="travelling banks to put first")
     parser.add_argument("--held-out", action="store_true", help="evaluation voices and sentences")
-    parser.add_argument("--pack", type=Path, default=None, help="pack this folder of natural utterances instead")
+    parser.add_argument(
+        "--pack", type=Path, default=None, help="pack this folder of natural utterances instead"
+    )
     parser.add_argument("--step", type=float, default=0.03, help="coarseness of a packed bank")
     args = parser.parse_args()
     if args.pack:
@@ -86,7 +94,9 @@ def main() -> None:
     bank = SpeechBank.join(banks)
     bank.save(args.out)
     took = time.perf_counter() - started
-    print(f"{args.out}: {len(bank)} utterances, {bank.minutes:.1f} min, {len(bank.voices)} voices, {took:.1f} s")
+    print(
+        f"{args.out}: {len(bank)} utterances, {bank.minutes:.1f} min, {len(bank.voices)} voices, {took:.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -92,7 +92,9 @@ class LayerHead(nn.Module):
     def forward(self, hidden: Tensor) -> tuple[Estimate, Tensor, Tensor]:
         """(B, F, D) -> the estimate now, and the class logits CONTEXT frames before and after."""
         count = len(CLASSES)
-        now, before, after, track = self.read(hidden).float().split((count, count, count, len(CHANNELS) + 1), -1)
+        now, before, after, track = (
+            self.read(hidden).float().split((count, count, count, len(CHANNELS) + 1), -1)
+        )
         track = torch.sigmoid(track)
         return Estimate(track[..., :-1], track[..., -1], now), before, after
 
@@ -140,8 +142,16 @@ def save(trainer: SpeechTrainer, folder: Path) -> None:
     config = trainer.encoder.model.config.to_json_string(use_diff=True)
     encoder = {k: v.half().contiguous().cpu() for k, v in trainer.encoder.model.state_dict().items()}
     save_file(encoder, str(folder / "encoder.safetensors"), {"config": config})
-    heads = {k: v.half().contiguous().cpu() for k, v in trainer.state_dict().items() if not k.startswith("encoder.")}
-    save_file(heads, str(folder / "heads.safetensors"), {"classes": " ".join(CLASSES), "channels": " ".join(CHANNELS)})
+    heads = {
+        k: v.half().contiguous().cpu()
+        for k, v in trainer.state_dict().items()
+        if not k.startswith("encoder.")
+    }
+    save_file(
+        heads,
+        str(folder / "heads.safetensors"),
+        {"classes": " ".join(CLASSES), "channels": " ".join(CHANNELS)},
+    )
 
 
 def load(folder: Path) -> SpeechTrainer:

@@ -91,10 +91,14 @@ def _ipa(espeak: Espeak, sentence: str, accent: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--engine", choices=("espeak", "flite", "kokoro", "piper"), required=True)
-    parser.add_argument("--packages", type=Path, default=Path("."), help="folder that holds the voice packages")
+    parser.add_argument(
+        "--packages", type=Path, default=Path("."), help="folder that holds the voice packages"
+    )
     parser.add_argument("--espeak", type=Path, default=None)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)

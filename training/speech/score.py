@@ -25,7 +25,8 @@ def best_lag(estimate: np.ndarray, truth: np.ndarray, reach: int = 6) -> int:
     count = len(truth)
     lags = range(-reach, reach + 1)
     values = [
-        correlation(estimate[max(0, lag) : count + min(0, lag)], truth[max(0, -lag) : count - max(0, lag)]) for lag in lags
+        correlation(estimate[max(0, lag) : count + min(0, lag)], truth[max(0, -lag) : count - max(0, lag)])
+        for lag in lags
     ]
     return int(np.argmax(values)) - reach
 
@@ -40,7 +41,9 @@ def evaluate(bank: SpeechBank, estimator: Estimator, most: int = 64) -> dict[str
         frames = int(len(sound) / 16000 * 25)
         mouth, _ = estimator(_normalise(sound), frames)
         truth = to_frames(truth100, frames)
-        by_voice[bank.voice_of(i)].append([correlation(mouth[:, c], truth[:, c]) for c in range(len(CHANNELS))])
+        by_voice[bank.voice_of(i)].append(
+            [correlation(mouth[:, c], truth[:, c]) for c in range(len(CHANNELS))]
+        )
         lags.append(best_lag(mouth[:, 0], truth[:, 0]))
         silent = to_frames((bank.classes[bank.frames_of(i)] == SILENCE).astype(np.float32), frames) > 0.99
         silent &= truth[:, 0] < 0.02
@@ -54,7 +57,9 @@ def evaluate(bank: SpeechBank, estimator: Estimator, most: int = 64) -> dict[str
         "utterances": len(rows),
         "r": {name: round(float(rows[:, c].mean()), 4) for c, name in enumerate(CHANNELS)},
         "r_open_lowest": round(float(rows[:, 0].min()), 4),
-        "r_open_by_voice": {voice: round(float(np.mean(r, 0)[0]), 4) for voice, r in sorted(by_voice.items())},
+        "r_open_by_voice": {
+            voice: round(float(np.mean(r, 0)[0]), 4) for voice, r in sorted(by_voice.items())
+        },
         "r_open_other_clip": round(float(np.mean(np.abs(others))), 4) if others else None,
         "lag_frames": {"mean": round(float(np.mean(lags)), 3), "most": int(np.max(np.abs(lags)))},
         "open_in_silence": round(float(np.mean(resting)), 4),
