@@ -166,6 +166,11 @@ def test_an_odd_last_head_is_not_counted() -> None:
     assert alone.any()
 
 
+def test_no_gradient_flows_through_who_is_who() -> None:
+    q, k = (noise(1, 2, 36, 8, seed=seed).requires_grad_() for seed in (0, 1))
+    assert not class_maps(q, k, class_weights(inputs(2, batch=1)["token_masks"], 3, 4), eager).requires_grad
+
+
 def test_positions_lie_in_the_range_of_the_person() -> None:
     maps = torch.rand(2, 50, 4, generator=torch.Generator().manual_seed(0))
     positions, winner = query_positions(maps, CONFIG), maps.argmax(-1)
