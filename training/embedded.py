@@ -44,7 +44,7 @@ TRANSFORMER = {
     "in_dim": 36,
     "out_dim": 16,
     "num_heads": 4,
-    "num_layers": 11,
+    "num_layers": 10,
     "text_dim": 64,
     "text_len": 96,
     "clip_dim": 64,

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from PIL import Image
 
 from infinite_talk.denoise.schedules import timesteps
 from training import embedded
 from training.evaluate import talk_report
 from training.optim import load
 from training.scenes import Scenes
+from training.train_vae import sheet
 from training.towers import Towers, build_towers, frozen_vae, picture_to_clip
 
 HELD = 1 + (embedded.MOTION - 1) // 4
@@ -80,16 +80,6 @@ def talk(
             frames = decoded if frames is None else torch.cat([frames, decoded[:, :, embedded.MOTION :]], 2)
             motion = vae.encode(frames[:, :, -embedded.MOTION :]).float()
     return (frames.transpose(1, 2) + 1) / 2
-
-
-def sheet(truth: torch.Tensor, made: torch.Tensor, path: Path, columns: int = 10) -> None:
-    """Rows of true and generated frames at equal times."""
-    rows = []
-    for t, m in zip(truth, made, strict=True):
-        pick = torch.linspace(0, t.shape[0] - 1, columns).round().long()
-        rows += [torch.cat(list(v[pick]), -1) for v in (t, m)]
-    image = (torch.cat(rows, -2).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(image).save(path)
 
 
 def main() -> None:

@@ -152,9 +152,12 @@ class Ranks:
         return self.index == 0
 
     def share_weights(self, model: nn.Module) -> None:
+        """Every rank starts from rank 0's weights."""
         if self.count > 1:
             for tensor in (*model.parameters(), *model.buffers()):
-                dist.broadcast(tensor.data, 0)
+                dense = tensor.data.contiguous()  # NCCL takes no other memory format
+                dist.broadcast(dense, 0)
+                tensor.data.copy_(dense)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         if self.count == 1:

@@ -124,19 +124,19 @@ class Scenes:
         return out.view(n, frames, 3, self.size, self.size)
 
     @torch.no_grad()
-    def encode_speech(self, encoder: Path, versions: int) -> tuple[int, int]:
+    def encode_speech(self, folder: Path, versions: int) -> tuple[int, int]:
         """Encode the whole bank ``versions`` times (the first copy clean); returns layers and width."""
-        from training.speech.augment import augment
-        from training.towers import load_speech  # the stages before it have no speech encoder yet
+        from training.speech.augment import augment, normalise
+        from training.speech.encoder import load
 
-        model = load_speech(encoder).to(self.device).eval()
+        model = load(folder).encoder.to(self.device).eval()
         generator = torch.Generator(self.device).manual_seed(17)
         copies = []
         for version in range(versions):
             parts = []
             for audio in self.audio.split(48):
-                heard = audio if version == 0 else augment(audio, generator=generator)
-                parts.append(model(heard.float(), PIECE).half())
+                heard = normalise(audio) if version == 0 else augment(audio, generator)
+                parts.append(model(heard, PIECE).half())
             copies.append(torch.cat(parts))
         self.speech = torch.stack(copies)  # (V, pieces, PIECE, K, D)
         self.versions = versions

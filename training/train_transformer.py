@@ -133,9 +133,15 @@ def loss_of(towers: Towers, scenes: Scenes, batch: Samples) -> torch.Tensor:
     noisy = torch.where(held, motion, noisy)
     heard = (torch.rand(n, 1, 1, 1, 1, 1, device=device) > 0.1).float()
     speech = scenes.features(batch.version, batch.frame, embedded.WINDOW) * heard  # (N, 1, F, 5, K, D)
-    said = (torch.rand(n, 1, device=device) > 0.15).long()
+    said = torch.rand(n, 1, device=device) > 0.15
+    empty = F.pad(torch.ones(n, 1, dtype=batch.text.dtype, device=device), (0, batch.text.shape[1] - 1))
     velocity = towers(
-        noisy, time_ * 1000, batch.text * said, batch.picture.float(), speech, batch.reference.float()
+        noisy,
+        time_ * 1000,
+        torch.where(said, batch.text, empty),
+        batch.picture.float(),
+        speech,
+        batch.reference.float(),
     )
     weight = batch.weight.float()[:, None] * (~held)
     error = (velocity.float() - (noise - data)).square()
@@ -175,7 +181,7 @@ def main() -> None:
             f"transformer {sum(p.numel() for p in towers.transformer.parameters()) / 1e6:.2f} M, all {sum(p.numel() for p in towers.parameters()) / 1e6:.2f} M parameters",
             flush=True,
         )
-    optimiser = Muon(towers, args.lr, adam_names=("embed", "head", "modulation", "relative", "shared"))
+    optimiser = Muon(towers, args.lr, adam_names=("embedding", "head", "modulation", "relative", "shared"))
     average = Average(towers, 0.999)
     if args.compile:
         for block in towers.transformer.blocks:

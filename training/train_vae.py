@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from PIL import Image
 
 from infinite_talk.models.vae.config import VAEConfig
 from infinite_talk.models.vae.model import VideoVAE
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=7e-4)
     parser.add_argument("--resume", type=Path)
     parser.add_argument(
         "--start", type=float, default=0.0, help="progress at which to enter the schedule (0..1)"
@@ -175,13 +176,26 @@ def finish(vae: VideoVAE, scenes: Scenes, args: argparse.Namespace) -> dict[str,
         with cast:
             latent, _ = vae.encode_moments(scene.video.transpose(1, 2) * 2 - 1)
             output = vae.decode_raw(latent.float())
-        error = ((output.float().clamp(-1, 1).transpose(1, 2) + 1) / 2 - scene.video).square().mean(2)
+        output = (output.float().clamp(-1, 1).transpose(1, 2) + 1) / 2
+        if not whole:
+            sheet(scene.video, output, args.out / "vae.png")
+        error = (output - scene.video).square().mean(2)
         whole += psnr(error.mean((1, 2, 3)))
         inside = box_mask(scene.mouth_box, embedded.SIZE)
         mouth += psnr((error * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)))
     held_out = {"psnr": sum(whole) / len(whole), "psnr_worst": min(whole)}
     held_out |= {"psnr_mouth": sum(mouth) / len(mouth), "psnr_mouth_worst": min(mouth)}
     return {"held_out": held_out, "latent_mean": mean.tolist(), "latent_std": std.tolist()}
+
+
+def sheet(truth: torch.Tensor, made: torch.Tensor, path: Path, columns: int = 8) -> None:
+    """Rows of true frames and, below, the frames made of them, at equal times."""
+    rows = []
+    for pair in zip(truth, made, strict=True):
+        pick = torch.linspace(0, pair[0].shape[0] - 1, columns).round().long()
+        rows += [torch.cat(list(video[pick]), -1) for video in pair]
+    picture = (torch.cat(rows, -2).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(picture).save(path)
 
 
 def psnr(error: torch.Tensor) -> list[float]:

@@ -7,39 +7,19 @@ import json
 import pytest
 import torch
 
-from infinite_talk.models.dit import Condition, DiTConfig, WanTransformer
+from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.models.dit.model import sinusoid
 from infinite_talk.models.dit.people import class_maps, class_weights, query_positions
-from tests.golden import GoldenFile, cases, golden_dir
+from tests.golden import GoldenFile, golden_dir
+from tests.parity.support import DIT_CASES, close, condition_of, weights_of
 
-TOLERANCE = 2e-5
-CASES = cases("dit_")
 MANIFEST = golden_dir().parent / "manifests" / "infinitetalk_dit_14b.json"
-
-
-def weights_of(case: GoldenFile) -> dict[str, torch.Tensor]:
-    """The case's own weights, or those of the single-person case of the same sizes."""
-    for file in [case, *CASES]:
-        same = all(file.config.get(key) == value for key, value in case.config.items())
-        if same and (weights := file.tensors("w/")) and (file is case or file.config.get("humans", 1) == 1):
-            return weights
-    raise AssertionError(f"no weights for {case.name}")
 
 
 def built(case: GoldenFile) -> WanTransformer:
     model = WanTransformer(DiTConfig.from_json(case.config)).eval()
     model.load_state_dict(weights_of(case), strict=True)
     return model
-
-
-def condition_of(model: WanTransformer, case: GoldenFile) -> Condition:
-    return model.condition(
-        text=[case["in/context"]],
-        image=case["in/clip_fea"],
-        speech=case["in/audio"][None],
-        token_masks=case["in/ref_target_masks"],
-        reference=case["in/y"],
-    )
 
 
 def watched(block: torch.nn.Module):
@@ -52,11 +32,7 @@ def watched(block: torch.nn.Module):
     return seen, [watch(part) for part in ("self_attn", "cross_attn", "audio_cross_attn")]
 
 
-def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(actual.reshape(expected.shape), expected, atol=TOLERANCE, rtol=0)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", DIT_CASES, ids=lambda case: case.name)
 @torch.no_grad()
 def test_prediction(case: GoldenFile) -> None:
     model = built(case)
@@ -70,7 +46,7 @@ def test_prediction(case: GoldenFile) -> None:
         close(velocity, case[key])
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", DIT_CASES, ids=lambda case: case.name)
 @torch.no_grad()
 def test_time(case: GoldenFile) -> None:
     model = built(case)
@@ -86,7 +62,7 @@ def test_time(case: GoldenFile) -> None:
     assert checked
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if "mid/block0" in c], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [c for c in DIT_CASES if "mid/block0" in c], ids=lambda case: case.name)
 @torch.no_grad()
 def test_every_part(case: GoldenFile) -> None:
     """Inputs and outputs on the way, so that a failure points to its place."""
@@ -120,7 +96,7 @@ def test_every_part(case: GoldenFile) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in CASES if "mid/block0.q_post_rope" in c], ids=lambda case: case.name
+    "case", [c for c in DIT_CASES if "mid/block0.q_post_rope" in c], ids=lambda case: case.name
 )
 @torch.no_grad()
 def test_class_maps_for_any_number_of_people(case: GoldenFile) -> None:

@@ -7,6 +7,7 @@
 Portraits with seed >= 1,000,000 are never trained on: they are for evaluation.
 """
 
+from training.portraits.babble import babble
 from training.portraits.describe import describe
 from training.portraits.draw import render
 from training.portraits.identity import Identity, identities
@@ -23,6 +24,7 @@ __all__ = [
     "Identity",
     "MouthGeometry",
     "Pose",
+    "babble",
     "describe",
     "identities",
     "mouth_box",

@@ -64,6 +64,8 @@ PIVOT = 1.15  # the head turns about a point in the neck, face units below its c
 def planes(who: Identity, pose: Pose, size: int, crop: tuple[int, int, int, int] | None) -> Planes:
     """Coordinates for spread records; ``crop`` (y0, y1, x0, x1) in pixels of the whole picture."""
     y0, y1, x0, x1 = crop or (0, size, 0, size)
+    if not (0 <= y0 < y1 <= size and 0 <= x0 < x1 <= size):
+        raise ValueError(f"crop {crop} is not inside a picture of {size} pixels; give (y0, y1, x0, x1)")
     line = (torch.arange(size, device=who.scale.device, dtype=who.scale.dtype) + 0.5) * (2 / size) - 1
     x, y = line[x0:x1].view(1, 1, 1, -1), line[y0:y1].view(1, 1, -1, 1)
     body_x = (x - who.offset_x - 0.4 * pose.shift_x) / who.scale

@@ -11,26 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from training.portraits import describe, identities, poses, render
-
-VISEMES = {
-    "rest": (0, 0.5, 0, 0, 0, 0),
-    "p": (0, 0.5, 0.1, 0, 0, 0),
-    "f": (0.12, 0.55, 0, 0.9, 0, 1),
-    "th": (0.22, 0.5, 0, 0.7, 0.9, 0),
-    "t": (0.25, 0.58, 0, 0.7, 0.4, 0),
-    "l": (0.35, 0.55, 0, 0.4, 0.9, 0),
-    "s": (0.12, 0.72, 0, 1, 0, 0),
-    "sh": (0.2, 0.3, 0.75, 0.9, 0, 0),
-    "r": (0.25, 0.35, 0.5, 0.3, 0.2, 0),
-    "w": (0.1, 0.08, 1, 0, 0, 0),
-    "ee": (0.24, 1, 0, 0.8, 0.2, 0),
-    "eh": (0.52, 0.72, 0, 0.5, 0.15, 0),
-    "ae": (0.78, 0.78, 0, 0.5, 0.1, 0),
-    "aa": (1, 0.5, 0, 0.3, 0.05, 0),
-    "ao": (0.78, 0.28, 0.5, 0.1, 0, 0),
-    "uw": (0.2, 0.08, 0.95, 0, 0, 0),
-}
-"""Typical mouths in the order of `mouth.CHANNELS`."""
+from training.portraits.babble import VISEMES
 
 
 def save_grid(pictures: Tensor, columns: int, path: Path) -> None:

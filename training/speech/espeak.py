@@ -39,7 +39,9 @@ class _Event(ctypes.Structure):
     )
 
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def find_espeak(folder: Path | None = None) -> Path:
     if folder is None:
         spec = importlib.util.find_spec("espeakng_loader")
         if spec is None or spec.origin is None:
-            raise FileNotFoundError("espeakng_loader is not installed; name a folder that holds its unpacked wheel")
+            raise FileNotFoundError(
+                "espeakng_loader is not installed; name a folder that holds its unpacked wheel"
+            )
         folder = Path(spec.origin).parent
     for place in (folder, folder / "espeakng_loader"):
         if (place / "espeak-ng-data").is_dir():
@@ -74,7 +78,9 @@ class Espeak:
         place = find_espeak(folder)
         self._library = ctypes.CDLL(str(place / "libespeak-ng.so"))
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-        self._sample_rate = self._library.espeak_Initialize(_RETRIEVE, 500, str(place).encode(), _PHONEME_EVENTS_IN_IPA)
+        self._sample_rate = self._library.espeak_Initialize(
+            _RETRIEVE, 500, str(place).encode(), _PHONEME_EVENTS_IN_IPA
+        )
         if self._sample_rate <= 0:
             raise RuntimeError(f"espeak-ng did not start from {place}")
         self._sound = bytearray()

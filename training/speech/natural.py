@@ -1,4 +1,4 @@
-"""Speak passages with the natural voices (flite, Kokoro, Piper) and keep each as a small file.
+"""Speak passages with the natural voices (flite, Kokoro, Piper; espeak-ng too) and keep each as a small file.
 
     python -m training.speech.natural --out build/natural --packages SITE_PACKAGES --seconds 600 --engine kokoro
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from training.speech import flite, neural, text, voices
-from training.speech.espeak import Espeak
+from training.speech.espeak import Espeak, Prosody
 from training.speech.phones import Spoken
 from training.speech.utterance import Utterance, assemble
 
@@ -30,6 +30,18 @@ def flite_speaker(held_out: bool) -> Speaker:
         name = rng.choice([n for n in names for _ in range(1 if n == "kal16" else 3)])
         stretch, pitch = rng.uniform(0.85, 1.3), rng.uniform(0.82, 1.25)
         return f"flite/{name}", [flite.speak(sentence, name, stretch, pitch) for sentence in passage]
+
+    return speak
+
+
+def espeak_speaker(espeak: Espeak, held_out: bool) -> Speaker:
+    """A speaker with English espeak-ng voices, for held-out banks that travel."""
+    names = voices.speakers("espeak", voices.ESPEAK_SPEAKERS, held_out)
+
+    def speak(passage: list[str], rng: random.Random) -> tuple[str, list[Spoken]]:
+        name, accent = rng.choice(names), rng.choice(voices.ESPEAK_ACCENTS)
+        prosody = Prosody(rng.randint(130, 200), rng.randint(30, 70), rng.randint(30, 80))
+        return f"espeak/{name}", [espeak.speak(s, f"{accent}+{name}", prosody) for s in passage]
 
     return speak
 
@@ -79,10 +91,14 @@ def _ipa(espeak: Espeak, sentence: str, accent: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--engine", choices=("flite", "kokoro", "piper"), required=True)
-    parser.add_argument("--packages", type=Path, default=Path("."), help="folder that holds the voice packages")
+    parser.add_argument("--engine", choices=("espeak", "flite", "kokoro", "piper"), required=True)
+    parser.add_argument(
+        "--packages", type=Path, default=Path("."), help="folder that holds the voice packages"
+    )
     parser.add_argument("--espeak", type=Path, default=None)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
@@ -92,6 +108,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.engine == "flite":
         speaker = flite_speaker(args.held_out)
+    elif args.engine == "espeak":
+        speaker = espeak_speaker(Espeak(args.espeak), args.held_out)
     elif args.engine == "piper":
         speaker = piper_speaker(args.packages, args.out, Espeak(args.espeak))
     else:

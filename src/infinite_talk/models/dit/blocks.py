@@ -30,11 +30,10 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation, classes: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """``x`` (B, N, D) -> its update (B, N, D) and, given ``classes``, the class maps (B, N, P + 1)."""
-        v = self._split(self.v(x))
-        # Under autocast the norms give float32: all three must have one dtype for the kernel.
-        q = rotate(self._split(self.norm_q(self.q(x))), rotation).to(v.dtype).transpose(1, 2)
-        k = rotate(self._split(self.norm_k(self.k(x))), rotation).to(v.dtype).transpose(1, 2)
-        found = self.attention(q, k, v.transpose(1, 2))
+        q = rotate(self._split(self.norm_q(self.q(x))), rotation).transpose(1, 2)
+        k = rotate(self._split(self.norm_k(self.k(x))), rotation).transpose(1, 2)
+        v = self._split(self.v(x)).transpose(1, 2)
+        found = self.attention(q, k, v)
         out: Tensor = self.o(found.transpose(1, 2).flatten(2))
         maps = None if classes is None else class_maps(q, k, classes, self.attention)
         return out, maps
@@ -62,16 +61,14 @@ class CrossAttention(nn.Module):
 
     def text_keys_values(self, text: Tensor) -> KeysValues:
         """Keys and values ``(B, heads, L, d)`` of embedded text ``(B, L, D)``."""
-        v: Tensor = self.v(text)
-        return KeysValues(self._split(self.norm_k(self.k(text)).to(v.dtype)), self._split(v))
+        return KeysValues(self._split(self.norm_k(self.k(text))), self._split(self.v(text)))
 
     def image_keys_values(self, image: Tensor) -> KeysValues:
         """Keys and values ``(B, heads, L, d)`` of embedded image features ``(B, L, D)``."""
-        v: Tensor = self.v_img(image)
-        return KeysValues(self._split(self.norm_k_img(self.k_img(image)).to(v.dtype)), self._split(v))
+        return KeysValues(self._split(self.norm_k_img(self.k_img(image))), self._split(self.v_img(image)))
 
     def forward(self, x: Tensor, text: KeysValues, image: KeysValues) -> Tensor:
-        q = self._split(self.norm_q(self.q(x)).to(text.v.dtype))
+        q = self._split(self.norm_q(self.q(x)))
         found = self.attention(q, text.k, text.v) + self.attention(q, image.k, image.v)
         out: Tensor = self.o(found.transpose(1, 2).flatten(2))
         return out

@@ -1,0 +1,39 @@
+"""Which device and precision a run uses, from the settings and what this machine has."""
+
+from __future__ import annotations
+
+import torch
+
+from infinite_talk.errors import CapabilityError
+from infinite_talk.settings import Device, Precision, Settings
+
+_DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+
+
+def choose_device(settings: Settings) -> torch.device:
+    """The device to run on.
+
+    Raises:
+        CapabilityError: CUDA was asked for and is not there.
+    """
+    available = torch.cuda.is_available()
+    if settings.device is Device.CUDA and not available:
+        raise CapabilityError(
+            "CUDA was asked for, but torch finds no NVIDIA GPU. Use device=cpu, or install a torch with CUDA and the "
+            "GPU's driver."
+        )
+    use_gpu = settings.device is Device.CUDA or (settings.device is Device.AUTO and available)
+    return torch.device("cuda", 0) if use_gpu else torch.device("cpu")
+
+
+def choose_dtype(settings: Settings, device: torch.device) -> torch.dtype:
+    """The dtype of the transformer.
+
+    Raises:
+        CapabilityError: the device cannot compute in the chosen precision.
+    """
+    if settings.precision is Precision.AUTO:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if settings.precision is Precision.FP16 and device.type == "cpu":
+        raise CapabilityError("Precision fp16 needs a GPU; use fp32 or bf16 on the CPU.")
+    return _DTYPES[settings.precision]

@@ -1,0 +1,169 @@
+"""``Engine``: builds the models once, then makes videos: checks, progress, cancel, resume, errors in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infinite_talk.errors import OutOfMemoryError
+from infinite_talk.inputs import read_source
+from infinite_talk.presets import resolve
+from infinite_talk.progress import Listener, Phase, Progress, silent
+from infinite_talk.request import Request, Speaker
+from infinite_talk.settings import Settings
+from infinite_talk.types import FPS, Clip, Plan, Size, Source
+from infinite_talk.weights.manifest import EMBEDDED, read_manifest
+
+if TYPE_CHECKING:
+    from infinite_talk.rooms import Rooms
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request whose media have been read: everything that can be wrong with it has been found."""
+
+    request: Request  # resolved
+    source: Source
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a request will make, known without running a model."""
+
+    size: Size
+    frames: int
+    windows: int
+    passes: int  # of the transformer, in all
+    notes: tuple[str, ...]  # what was changed or guessed in the media
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video."""
+        return self.frames / FPS
+
+
+class Engine:
+    """One model on one device. Making it is cheap; the weights are read when they are first needed, so that a bad
+    request is refused before.
+
+        engine = Engine()
+        for clip in engine.generate(Request(image=..., speakers=(Speaker(audio=...),))):
+            show(clip.frames)
+
+    One video at a time: calls from several threads take turns at the caller's care.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, progress: Listener = silent) -> None:
+        """``progress`` hears of the loading of the model, and is the default listener of every run.
+
+        Raises:
+            CheckpointError: ``settings.model`` is not the folder of a complete model.
+        """
+        self.settings = settings or Settings()
+        self._listen = progress
+        self._manifest = read_manifest(self.settings.model or EMBEDDED)
+        self.defaults = self._manifest.defaults
+        self._rooms: Rooms | None = None
+
+    def load(self) -> Rooms:
+        """The models, read from disk at the first call.
+
+        Raises:
+            CheckpointError: a file is damaged.
+            CapabilityError: this machine cannot run the chosen device or precision.
+        """
+        if self._rooms is None:
+            import torch
+
+            from infinite_talk.device import choose_device, choose_dtype
+            from infinite_talk.weights.bundle import load_bundle
+
+            if self.settings.threads is not None:
+                torch.set_num_threads(self.settings.threads)
+            self._listen(Progress(phase=Phase.LOADING))
+            device = choose_device(self.settings)
+            with _memory_explained():
+                self._rooms = load_bundle(self._manifest.folder, device, choose_dtype(self.settings, device))
+        return self._rooms
+
+    def preview(self, request: Request) -> Preview:
+        """Check a request and say what it will make.
+
+        Raises:
+            UsageError, InputError: what is wrong with the request or its files.
+        """
+        from infinite_talk.denoise.guidance import branches
+
+        job = self.prepare(request)
+        asked = job.request
+        assert asked.steps is not None and asked.text_guidance is not None and asked.audio_guidance is not None
+        per_step = len(branches(asked.text_guidance, asked.audio_guidance, asked.compat))
+        return Preview(
+            size=job.source.size,
+            frames=job.plan.length,
+            windows=len(job.plan.windows),
+            passes=len(job.plan.windows) * asked.steps * per_step,
+            notes=job.source.notes,
+        )
+
+    def prepare(self, request: Request, progress: Listener | None = None) -> Job:
+        """Fill in the model's defaults, read and check all media, plan the windows. Loads no model.
+
+        Raises:
+            UsageError, InputError: what is wrong with the request or its files.
+        """
+        (progress or self._listen)(Progress(phase=Phase.READING))
+        source = read_source(request, self.settings, default_size=self.defaults.size)
+        # Not before: torch takes its time to load, and a bad file should be named at once.
+        from infinite_talk.generate import plan_for
+
+        resolved = resolve(request, self.defaults)
+        return Job(resolved, source, plan_for(source, resolved))
+
+    def generate(self, request: Request, *, progress: Listener | None = None) -> Iterator[Clip]:
+        """Make the video, window by window: an iterator of finished clips in order.
+
+        The request is checked by the call itself. Closing the iterator cancels between windows; raising
+        ``Cancelled`` in ``progress``, which is called after every step, cancels within one.
+
+        Raises:
+            UsageError, InputError: by this call.
+            CheckpointError, CapabilityError, OutOfMemoryError, NumericalError: by the iterator.
+        """
+        return self.clips(self.prepare(request, progress), progress=progress)
+
+    def clips(self, job: Job, *, start: Start | None = None, progress: Listener | None = None) -> Iterator[Clip]:
+        """The clips of a prepared job, from ``start`` on (default: all)."""
+        from infinite_talk.generate import Start, generate
+
+        listen = progress or self._listen
+        rooms = self.load()
+        running = generate(job.request, job.source, rooms, start=start or Start(), listen=listen)
+        with closing(running):
+            while True:
+                with _memory_explained():
+                    clip = next(running, None)
+                if clip is None:
+                    break
+                yield clip
+        listen(Progress(phase=Phase.DONE, window=len(job.plan.windows), windows=len(job.plan.windows)))
+
+
+@contextmanager
+def _memory_explained() -> Iterator[None]:
+    """Turn the several ways in which memory runs out into ``OutOfMemoryError``."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch's CPU allocator raises a plain RuntimeError; its CUDA error is a subclass of it.
+        text = str(error).lower()
+        if not isinstance(error, MemoryError) and "out of memory" not in text and "allocate memory" not in text:
+            raise
+        raise OutOfMemoryError(
+            "The memory of this machine does not hold the run. Choose a smaller size or fewer window frames, close "
+            "other programs, or use a machine with more memory."
+        ) from error

@@ -1,0 +1,132 @@
+"""A bundle: one folder with all five models, their configurations and defaults. Loaded strictly, saved by training.
+
+The layout is described in ``manifest.py``. Weights are safetensors in float32, float16, or 8-bit integers with a
+scale per row (``quanto.py``), whole again when loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from infinite_talk.models.dit import DiTConfig, WanTransformer
+from infinite_talk.models.speech import SpeechConfig, SpeechEncoder
+from infinite_talk.models.text import TextConfig, TextEncoder
+from infinite_talk.models.vae import VAEConfig, VideoVAE
+from infinite_talk.models.vision import ImageEncoder, VisionConfig
+from infinite_talk.presets import Defaults
+from infinite_talk.rooms import Rooms
+from infinite_talk.weights.builder import build
+from infinite_talk.weights.manifest import (
+    Manifest,
+    Part,
+    read_manifest,
+    sha256_of,
+    verify,
+    write_manifest,
+)
+from infinite_talk.weights.quanto import Dequantised, quantise_int8
+from infinite_talk.weights.reader import TensorFiles
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "bundled" / "embedded"
+"""The model that comes with the package."""
+
+_MAKERS: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "transformer": lambda config: WanTransformer(DiTConfig.from_json(config)),
+    "vae": lambda config: VideoVAE(VAEConfig.from_json(config)),
+    "text": lambda config: TextEncoder(TextConfig.from_json(config)),
+    "vision": lambda config: ImageEncoder(VisionConfig.from_json(config)),
+    "speech": lambda config: SpeechEncoder(SpeechConfig.from_json(config)),
+}
+
+
+class Store(StrEnum):
+    """How weights are kept on disk."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    """Matrices in 8 bits, the rest in float16."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """One model to be saved: its configuration as JSON and its weights."""
+
+    config: Mapping[str, Any]
+    weights: Mapping[str, torch.Tensor]
+    store: Store = Store.FP16
+
+
+def load_bundle(folder: Path, device: torch.device, dtype: torch.dtype) -> Rooms:
+    """Load the model of a folder.
+
+    Args:
+        device: where all five models go.
+        dtype: of the transformer; the others are small and run in float32.
+
+    Raises:
+        CheckpointError: the folder is no complete model, or a file is damaged or does not fit its configuration.
+    """
+    manifest = read_manifest(folder)
+    verify(manifest)
+    models: dict[str, Any] = {
+        name: _load(manifest, name, device, dtype if name == "transformer" else torch.float32)
+        for name in manifest.parts
+    }
+    return Rooms(
+        **models,
+        defaults=manifest.defaults,
+        device=device,
+        dtype=dtype,
+        name=manifest.name,
+        version=manifest.version,
+    )
+
+
+def save_bundle(folder: Path, *, name: str, version: str, parts: Mapping[str, Trained], defaults: Defaults) -> Manifest:
+    """Write five trained models as a bundle that ``load_bundle`` reads. ``parts``: keys of ``manifest.PARTS``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = Manifest(
+        folder=folder,
+        name=name,
+        version=version,
+        parts={part: Part(trained.config, f"{part}.safetensors") for part, trained in parts.items()},
+        defaults=defaults,
+        sha256={},
+    )
+    for part, trained in parts.items():
+        save_file(stored(trained), manifest.path(manifest.parts[part].file))
+    checksums = {part.file: sha256_of(manifest.path(part.file)) for part in manifest.parts.values()}
+    manifest = replace(manifest, sha256=checksums)
+    write_manifest(manifest)
+    return manifest
+
+
+def stored(trained: Trained) -> dict[str, torch.Tensor]:
+    """The tensors of a model as they go to disk."""
+    tensors = {name: tensor.detach().cpu() for name, tensor in trained.weights.items()}
+    if trained.store is Store.INT8:
+        tensors, _ = quantise_int8(tensors)
+    dtype = torch.float32 if trained.store is Store.FP32 else torch.float16
+
+    def shrunk(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        # Scales multiply whole rows and can be smaller than float16 goes.
+        keep = name.endswith("._scale") or not tensor.is_floating_point()
+        return (tensor if keep else tensor.to(dtype)).contiguous().clone()
+
+    return {name: shrunk(name, tensor) for name, tensor in tensors.items()}
+
+
+def _load(manifest: Manifest, name: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    part = manifest.parts[name]
+    path = manifest.path(part.file)
+    weights = Dequantised(TensorFiles(path), source=path.name)
+    return build(lambda: _MAKERS[name](part.config), weights, dtype=dtype, device=device, source=path.name)
