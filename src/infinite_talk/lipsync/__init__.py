@@ -1,7 +1,7 @@
 """Measures how the mouth of a drawn talking portrait follows its sound.
 
-    report = measure(Path("talk.mp4"), chart=Path("talk.png"))
-    print(report.sentence(), shortcomings(report))
+report = measure(Path("talk.mp4"), chart=Path("talk.png"))
+print(report.sentence(), shortcomings(report))
 """
 
 from infinite_talk.lipsync.activity import ActivityMeter, mouth_activity
