@@ -85,7 +85,7 @@ def _correlations(read: Tensor, truth: Tensor) -> list[float]:
 def vae_report(
     frames_true: Tensor, frames_reconstructed: Tensor, truth: Truth, reader: MouthReader | None = None
 ) -> dict[str, dict[str, float]]:
-    """How an autoencoder keeps pictures and mouths: PSNR whole, in and outside the mouth, r of what is read."""
+    """How an autoencoder keeps pictures and mouths: PSNR in and outside the mouth, r of what is read."""
     ours = frames_reconstructed.float().clamp(0, 1)
     whole = (frames_true.float() - ours).square().mean((1, 2, 3, 4))
     mask = box_mask(truth.box, *ours.shape[-2:])

@@ -72,7 +72,7 @@ def pictures(path: Path) -> Iterator[NDArray[np.uint8]]:
         for number, frame in enumerate(_decoded(container, stream, path)):
             time = float(frame.time) if frame.time is not None else number / FPS
             begin = time if begin is None else begin
-            # What was shown until now fills the time line up to this frame; a quarter frame forgives rounding.
+            # What was shown until now lasts up to this frame; a quarter frame forgives rounding.
             while shown is not None and (emitted + 0.25) / FPS < time - begin:
                 yield shown
                 emitted += 1
