@@ -88,12 +88,21 @@ def draw_samples(clips: int, frames: int, size: int, draw: torch.Generator) -> t
 
 
 def train(
-    minutes: float, device: torch.device, batch: int, fresh: int, pool_size: int, size: int, seed: int
+    minutes: float,
+    device: torch.device,
+    batch: int,
+    fresh: int,
+    pool_size: int,
+    size: int,
+    seed: int,
+    start: Path | None,
 ) -> MouthReader:
     """AdamW with a cosine rate over the given time; returns the averaged weights."""
     draw = torch.Generator(device).manual_seed(seed)
     torch.manual_seed(seed)
     reader = MouthReader().to(device)
+    if start:
+        reader.load_state_dict(load_reader(start).state_dict())
     average = MouthReader().to(device)
     average.load_state_dict(reader.state_dict())
     optimiser = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=1e-3)
@@ -118,7 +127,7 @@ def train(
                 ours.lerp_(theirs, 1 - keep)
         step += 1
         if step % 500 == 0:
-            print(f"step {step} loss {float(loss):.5f} {done:.0%}", flush=True)
+            print(f"step {step} loss {float(loss.detach()):.5f} {done:.0%}", flush=True)
     return average.eval()
 
 
@@ -171,6 +180,7 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=2.3)
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--seed", type=int, default=7)
+    options.add_argument("--start", type=Path, help="continue from these weights")
     options.add_argument("--check", type=Path, help="only validate these weights")
     given = options.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -187,6 +197,7 @@ def main() -> None:
             pool_size=32768 if gpu else 2560,
             size=192 if gpu else 144,
             seed=given.seed,
+            start=given.start,
         )
         save_reader(reader, given.out / "reader.safetensors")
         reader = load_reader(given.out / "reader.safetensors").to(device)

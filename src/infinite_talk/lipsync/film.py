@@ -32,11 +32,10 @@ def _open(path: Path) -> Iterator[Any]:
             f"The video {path.name!r} cannot be opened ({error}); give the path of a video file.",
             code="video_not_found",
         ) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path.name!r} is a folder or device; give a video file.", code="video_unreadable")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise InputError(
-                f"{path.name!r} is a folder or device; give a video file.", code="video_unreadable"
-            )
         try:
             container = av.open(file, "r", options={"format_whitelist": _FORMATS})
         except (av.FFmpegError, ValueError) as error:
