@@ -125,7 +125,7 @@ def draw_chart(
     Args:
         title: first line, usually the file's name.
         figures: second line, the numbers in words.
-        loudness: (F,) in 0..1 at 25 per second.
+        loudness: (F,) as `loudness.envelope` gives it, at 25 per second.
         opening: (F,) mouth opening in picture heights.
         reference: (F,) what the opening should be, scaled here to the opening's mean and deviation.
         seams: first frames of windows after the first.
@@ -133,7 +133,7 @@ def draw_chart(
     sound, mouth = np.asarray(loudness, np.float64), np.asarray(opening, np.float64)
     top = max(0.10, float(mouth.max(initial=0.0)) * 1.1)
     left, right = _LEFT * _FINE, (_WIDTH - _RIGHT) * _FINE
-    upper = _Panel(left, right, 118 * _FINE, 250 * _FINE, len(sound), 1.0)
+    upper = _Panel(left, right, 118 * _FINE, 250 * _FINE, len(sound), 1.15)
     lower = _Panel(left, right, 292 * _FINE, 470 * _FINE, len(mouth), top)
     picture = Image.new("RGB", (_WIDTH * _FINE, _HEIGHT * _FINE), _PAPER)
     draw = ImageDraw.Draw(picture)

@@ -39,8 +39,8 @@ def loudness_db(
 
 
 def envelope(level_db: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Decibels to 0..1, linear over the range that speech uses (-40 dB to the loud parts)."""
-    height: NDArray[np.float32] = np.clip(1 + level_db / 40.0, 0.0, 1.0).astype(np.float32)
+    """Decibels to 0..1 over the range that speech uses (-40 dB to the loud parts); peaks reach 1.15."""
+    height: NDArray[np.float32] = np.clip(1 + level_db / 40.0, 0.0, 1.15).astype(np.float32)
     return height
 
 
