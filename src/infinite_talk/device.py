@@ -19,21 +19,26 @@ def choose_device(settings: Settings) -> torch.device:
     available = torch.cuda.is_available()
     if settings.device is Device.CUDA and not available:
         raise CapabilityError(
-            "CUDA was asked for, but torch finds no NVIDIA GPU. Use device=cpu, or install a torch with CUDA and the "
-            "GPU's driver."
+            "CUDA was asked for, but torch finds no NVIDIA GPU. Use device=cpu, or install a torch with CUDA "
+            "and the GPU's driver."
         )
     use_gpu = settings.device is Device.CUDA or (settings.device is Device.AUTO and available)
     return torch.device("cuda", 0) if use_gpu else torch.device("cpu")
 
 
-def choose_dtype(settings: Settings, device: torch.device) -> torch.dtype:
-    """The dtype of the transformer.
+def precision_of(settings: Settings, device: torch.device) -> Precision:
+    """The precision of the transformer, ``AUTO`` resolved.
 
     Raises:
         CapabilityError: the device cannot compute in the chosen precision.
     """
     if settings.precision is Precision.AUTO:
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        return Precision.BF16 if device.type == "cuda" else Precision.FP32
     if settings.precision is Precision.FP16 and device.type == "cpu":
         raise CapabilityError("Precision fp16 needs a GPU; use fp32 or bf16 on the CPU.")
-    return _DTYPES[settings.precision]
+    return settings.precision
+
+
+def choose_dtype(settings: Settings, device: torch.device) -> torch.dtype:
+    """``precision_of`` as torch calls it."""
+    return _DTYPES[precision_of(settings, device)]

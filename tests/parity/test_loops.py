@@ -1,7 +1,7 @@
 """Whole recorded runs of the reference program, repeated by our real loop under ``compat="official"``.
 
-What the recordings leave out is injected at its seam: encoded texts, speech features and noise. Everything else
-runs as for a user: masks, windows, resizing, CLIP, VAE, transformer, guidance, caches, colour.
+What the recordings leave out is injected at its seam: encoded texts, speech features and noise. Everything
+else runs as for a user: masks, windows, resizing, CLIP, VAE, transformer, guidance, caches, colour.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A bundle: one folder with all five models, their configurations and defaults. Loaded strictly, saved by training.
+"""A bundle: one folder with all five models, their configurations and defaults. Loaded strictly, saved by
+training.
 
-The layout is described in ``manifest.py``. Weights are safetensors in float32, float16, or 8-bit integers with a
-scale per row (``quanto.py``), whole again when loaded.
+The layout is described in ``manifest.py``. Weights are safetensors in float32, float16, or 8-bit integers
+with a scale per row (``quanto.py``), whole again when loaded.
 """
 
 from __future__ import annotations
@@ -34,9 +35,6 @@ from infinite_talk.weights.manifest import (
 )
 from infinite_talk.weights.quanto import Dequantised, quantise_int8
 from infinite_talk.weights.reader import TensorFiles
-
-EMBEDDED = Path(__file__).resolve().parent.parent / "bundled" / "embedded"
-"""The model that comes with the package."""
 
 _MAKERS: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "transformer": lambda config: WanTransformer(DiTConfig.from_json(config)),
@@ -73,7 +71,8 @@ def load_bundle(folder: Path, device: torch.device, dtype: torch.dtype) -> Rooms
         dtype: of the transformer; the others are small and run in float32.
 
     Raises:
-        CheckpointError: the folder is no complete model, or a file is damaged or does not fit its configuration.
+        CheckpointError: the folder is no complete model, or a file is damaged or does not fit its
+            configuration.
     """
     manifest = read_manifest(folder)
     verify(manifest)
@@ -91,8 +90,12 @@ def load_bundle(folder: Path, device: torch.device, dtype: torch.dtype) -> Rooms
     )
 
 
-def save_bundle(folder: Path, *, name: str, version: str, parts: Mapping[str, Trained], defaults: Defaults) -> Manifest:
-    """Write five trained models as a bundle that ``load_bundle`` reads. ``parts``: keys of ``manifest.PARTS``."""
+def save_bundle(
+    folder: Path, *, name: str, version: str, parts: Mapping[str, Trained], defaults: Defaults
+) -> Manifest:
+    """Write five trained models as a bundle that ``load_bundle`` reads. ``parts``: keys of
+    ``manifest.PARTS``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(
         folder=folder,
