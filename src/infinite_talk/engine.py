@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from infinite_talk.errors import OutOfMemoryError
 from infinite_talk.inputs import read_source
-from infinite_talk.presets import resolve
+from infinite_talk.presets import given, resolve
 from infinite_talk.progress import Listener, Phase, Progress, silent
 from infinite_talk.request import Request, Speaker
 from infinite_talk.settings import Settings
@@ -46,6 +46,8 @@ class Preview:
     frames: int
     windows: int
     passes: int  # of the transformer, in all
+    memory: float  # bytes at the peak, roughly
+    estimated_seconds: float  # that it will take, roughly
     notes: tuple[str, ...]  # what was changed or guessed in the media
 
     @property
@@ -130,19 +132,31 @@ class Engine:
         Raises:
             UsageError, InputError: what is wrong with the request or its files.
         """
-        from infinite_talk.denoise.guidance import branches
-
         job = self.prepare(request)
-        asked = job.request
-        assert (
-            asked.steps is not None and asked.text_guidance is not None and asked.audio_guidance is not None
+        # Not before: see ``prepare``.
+        from infinite_talk.denoise.guidance import branches
+        from infinite_talk.device import choose_device, choose_dtype
+        from infinite_talk.estimate import Shape, estimate
+
+        asked, windows = job.request, len(job.plan.windows)
+        asks = len(branches(given(asked.text_guidance), given(asked.audio_guidance), asked.compat))
+        shape = Shape(
+            size=job.source.size,
+            frames=given(asked.window_frames),
+            windows=windows,
+            passes=given(asked.steps) * asks,
+            branches=asks,
+            people=len(job.source.speech),
         )
-        per_step = len(branches(asked.text_guidance, asked.audio_guidance, asked.compat))
+        device = choose_device(self.settings)
+        cost = estimate(shape, self._manifest, device, choose_dtype(self.settings, device))
         return Preview(
             size=job.source.size,
             frames=job.plan.length,
-            windows=len(job.plan.windows),
-            passes=len(job.plan.windows) * asked.steps * per_step,
+            windows=windows,
+            passes=windows * shape.passes,
+            memory=cost.memory,
+            estimated_seconds=cost.seconds,
             notes=job.source.notes,
         )
 

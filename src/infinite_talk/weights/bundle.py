@@ -152,8 +152,8 @@ def _load(manifest: Manifest, name: str, device: torch.device, dtype: torch.dtyp
         config = kind.config(part.config)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"The configuration of the {name} model in {manifest.folder} makes no sense ({error}); get the model "
-            "again."
+            f"The configuration of the {name} model in {manifest.folder} makes no sense ({error}); get the "
+            "model again."
         ) from error
     weights: Tensors = Dequantised(TensorFiles(path), source=path.name)
     if kind.keys is not None:
