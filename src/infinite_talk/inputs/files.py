@@ -61,13 +61,14 @@ def open_file(path: Path, what: str) -> Iterator[BinaryIO]:
         raise InputError(
             f"The {what} file {shown(path)} {reason}; give the path of a file.", code=code
         ) from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise InputError(
+            f"{shown(path)} was given as {what} but is a folder or device; give a file.",
+            code=f"{what}_unreadable",
+        )
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(
-                f"{shown(path)} was given as {what} but is a folder or device; give a file.",
-                code=f"{what}_unreadable",
-            )
         if status.st_size == 0:
             raise InputError(f"The {what} file {shown(path)} is empty (0 bytes).", code=f"{what}_empty")
         yield file

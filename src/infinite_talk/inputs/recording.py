@@ -93,7 +93,7 @@ def open_recording(path: Path, *, start: float = 0.0, end: float | None = None) 
             stamp=stamp,
             rate=rate,
             channels=channels,
-            declared=None if vague else _declared_seconds(container),
+            declared=None if vague else _declared_seconds(container, first),
             streams=len(container.streams.audio),
             lead=_lead(container, first),
             start=start,
@@ -204,7 +204,7 @@ def _repair(samples: NDArray[np.float32], tally: Tally) -> NDArray[np.float32]:
     return samples
 
 
-def _declared_seconds(container: InputContainer) -> float | None:
+def _declared_seconds(container: InputContainer, first: Any) -> float | None:  # noqa: ANN401
     """How long the first audio stream says it is, as far as the format can be trusted with it."""
     stream = container.streams.audio[0]
     if "matroska" in container.format.name:
@@ -215,7 +215,9 @@ def _declared_seconds(container: InputContainer) -> float | None:
         except ValueError:
             only = len(container.streams) == 1 and container.duration is not None
             return container.duration / 1e6 if only and container.duration else None
-        return hours * 3600 + minutes * 60 + seconds
+        # The tag is the time at which the stream ends.
+        begins = float(first.pts * first.time_base) if first.pts is not None else 0.0
+        return hours * 3600 + minutes * 60 + seconds - begins
     if stream.duration is None or stream.time_base is None:
         return None
     return float(stream.duration * stream.time_base)

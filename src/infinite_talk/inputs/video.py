@@ -292,8 +292,8 @@ def _check_index(stream: Any, stamp: Stamp, path: Path) -> None:  # noqa: ANN401
         inside = sum(entry.pos + entry.size <= stamp.size for entry in entries)
         if inside < 0.95 * len(entries):
             raise InputError(
-                f"{shown(path)} is cut off: it holds {100 * inside / len(entries):.0f} % of the pictures that "
-                "it declares. Copy or download it again.",
+                f"{shown(path)} is cut off: it holds {100 * inside / len(entries):.0f} % of the pictures "
+                "that it declares. Copy or download it again.",
                 code="media_truncated",
             )
 
