@@ -248,9 +248,7 @@ def _to_rgb(frame: Any) -> NDArray[np.uint8]:  # noqa: ANN401
     if frame.format.is_rgb:
         rgb: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
         return rgb
-    # FFmpeg writes grey without a stated range as full range.
-    full_by_kind = frame.format.name.startswith(("yuvj", "gray")) and frame.color_range != ColorRange.MPEG
-    full = frame.color_range == ColorRange.JPEG or full_by_kind
+    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     converted = frame.reformat(
         format="rgb24",
         src_colorspace=Colorspace(stated) if stated in known else usual,

@@ -122,7 +122,6 @@ def test_v3_rotated_and_stretched(tmp_path):
         ("yuv422p", "libx264"),
         ("yuv420p10le", "libx264"),
         ("yuv420p10le", "libx265"),
-        ("gray", "libx264"),
         ("yuv420p", "libvpx-vp9"),
     ],
 )
