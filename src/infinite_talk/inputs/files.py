@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import av
 from av.container import InputContainer
@@ -20,6 +20,10 @@ FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,wav,w64,mp3,flac,ogg,aac,aiff,caf,au,flv,asf,mpeg,mpegts"
 )
 """Containers that are opened. Playlists and scripts (hls, concat, dash) are not: they name other files."""
+Frame: TypeAlias = Any
+"""A decoded ``av.AudioFrame`` or ``av.VideoFrame``; PyAV's types say too little to be of use."""
+Stream: TypeAlias = Any
+"""An ``av`` stream."""
 MAX_STREAMS = 64
 """A recording or film has a handful; thousands are an attack."""
 

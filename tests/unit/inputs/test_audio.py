@@ -17,6 +17,7 @@ from infinite_talk.inputs import store
 from infinite_talk.inputs.audio import Sound, lay_out, open_recordings, place_speech, read_track
 from infinite_talk.inputs.loudness import integrated_loudness
 from infinite_talk.inputs.store import SampleStore
+from infinite_talk.inputs.video import open_film
 from infinite_talk.request import AudioLayout, Compat
 from tests.unit.inputs.media import FLOAT, MULAW, encode, numbered, tone, write_wav
 
@@ -264,6 +265,17 @@ def test_a10_pictures_are_no_sound(tmp_path):
     assert refused(film) == "no_audio_stream"
 
 
+def test_a10_unknown_codec(tmp_path):
+    sound = [tone(1, 48_000)[:, None]]
+    film = encode(tmp_path / "film.mkv", pictures=numbered(3), sounds=sound, audio_codec="flac")
+    odd = tmp_path / "odd.mkv"
+    odd.write_bytes(film.read_bytes().replace(b"A_FLAC", b"A_ZZZZ").replace(b"V_MPEG4/ISO", b"V_ZZZZZ/ISO"))
+    assert refused(odd) == "audio_unsupported"
+    with pytest.raises(InputError) as error:
+        open_film(odd, max_pixels=10**8)
+    assert error.value.code == "video_unsupported"
+
+
 # A11
 
 
@@ -281,6 +293,8 @@ def test_a11_truncated(tmp_path):
         cut = tmp_path / f"cut{path.suffix}"
         cut.write_bytes(data[: len(data) * 6 // 10])
         assert refused(cut) == "media_truncated", path
+        assert refused(cut, end=3.9) == "media_truncated", path
+        assert read(cut, end=1.0)[0].frames == 25
         cut.write_bytes(data[: len(data) * 99 // 100])
         assert read(cut)[0].frames >= 95
 
