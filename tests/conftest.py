@@ -1,4 +1,7 @@
-"""Shared fixtures: media and a model folder, small enough for every test."""
+"""Shared fixtures: media and a model folder, small enough for every test.
+
+Nothing depends on time: hypothesis deadlines are off, machines differ.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-# The speed of the machine is not what is tested; on CI the same examples are tried every time.
+# On CI the same examples are tried every time.
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 

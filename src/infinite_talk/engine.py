@@ -135,26 +135,26 @@ class Engine:
         job = self.prepare(request)
         # Not before: see ``prepare``.
         from infinite_talk.denoise.guidance import branches
-        from infinite_talk.device import choose_device, choose_dtype
-        from infinite_talk.estimate import Shape, estimate
+        from infinite_talk.device import choose_device, choose_dtype, measure_speed
+        from infinite_talk.estimate import estimate
 
         asked, windows = job.request, len(job.plan.windows)
         asks = len(branches(given(asked.text_guidance), given(asked.audio_guidance), asked.compat))
-        shape = Shape(
-            size=job.source.size,
-            frames=given(asked.window_frames),
-            windows=windows,
-            passes=given(asked.steps) * asks,
-            branches=asks,
-            people=len(job.source.speech),
-        )
+        passes = windows * given(asked.steps) * asks
         device = choose_device(self.settings)
-        cost = estimate(shape, self._manifest, device, choose_dtype(self.settings, device))
+        cost = estimate(
+            {name: part.config for name, part in self._manifest.parts.items()},
+            job.source.size,
+            given(asked.window_frames),
+            windows,
+            passes,
+            measure_speed(device, choose_dtype(self.settings, device)),
+        )
         return Preview(
             size=job.source.size,
             frames=job.plan.length,
             windows=windows,
-            passes=windows * shape.passes,
+            passes=passes,
             memory=cost.memory,
             estimated_seconds=cost.seconds,
             notes=job.source.notes,

@@ -1,106 +1,98 @@
-"""What a run will cost, roughly: memory and time, from the sizes of the models and the speed of this
-machine.
-"""
+"""How much memory and time a run will take, roughly: counted from the model's sizes before it is loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
-from time import perf_counter
+from typing import Any
 
-import torch
-
-from infinite_talk.models.dit import DiTConfig
-from infinite_talk.models.vae import VAEConfig
-from infinite_talk.rooms import PIXELS_AT_ONCE
 from infinite_talk.types import Size, latent_frames
-from infinite_talk.weights.manifest import Manifest
-from infinite_talk.weights.reader import read_header
 
-PROGRAM = 400e6
-"""Bytes of Python, torch and the libraries for media."""
-EFFICIENCY = 0.5
-"""Share of the speed of a large matrix product that whole models reach."""
-COPIES = 6
-"""Tensors of the size of the widest one that live at the same time inside a layer."""
+PROCESS_BYTES = 0.7e9
+"""Python, torch and transformers before any weight is read (measured: 0.55 to 0.75 GB resident)."""
+MATRIX_SHARE, CONVOLUTION_SHARE = 0.4, 0.5
+"""Share of the speed of one large matrix product that the transformer and the codec reach."""
+CODEC_FRAMES = 4
+"""Frames that the codec has in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What is asked of the models."""
+class Speed:
+    """What the machine does: operations per second of a large matrix product, and bytes per weight."""
 
-    size: Size
-    frames: int  # of a window
-    windows: int
-    passes: int  # of the transformer, per window
-    branches: int
-    people: int
-
-    @property
-    def pixels(self) -> int:
-        """Of the video of one window."""
-        return self.frames * self.size.height * self.size.width
+    flops: float
+    weight_bytes: int  # 4 for fp32, 2 for bf16 and fp16
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Rough: right within a factor of two where it was tried."""
+class Estimate:
+    """Rough by a factor of two either way."""
 
-    memory: float  # bytes at the peak
+    memory: float  # bytes of the device that runs the models, in all
     seconds: float
 
 
-def estimate(shape: Shape, manifest: Manifest, device: torch.device, dtype: torch.dtype) -> Cost:
-    """Memory and time of a run."""
-    transformer = DiTConfig.from_json(manifest.parts["transformer"].config)
-    codec = VAEConfig.from_json(manifest.parts["vae"].config)
-    tokens = latent_frames(shape.frames) * prod(shape.size.latent) // prod(transformer.patch_size)
-    attended = transformer.text_len + transformer.clip_tokens
-    attended += latent_frames(shape.frames) * shape.people * transformer.context_tokens
-    kept = shape.branches * transformer.num_layers * 2 * attended * transformer.dim * dtype.itemsize
-    widest = tokens * max(transformer.ffn_dim, 4 * transformer.dim) * dtype.itemsize
-    coded = min(shape.pixels, PIXELS_AT_ONCE) // codec.patch**2 * codec.dim * 4
-    frames = 4 * 3 * 4 * shape.pixels
-    memory = PROGRAM + weight_bytes(manifest, dtype) + kept + COPIES * max(widest, coded) + frames
-    work = shape.passes * pass_work(transformer, tokens, attended) + 2 * codec_work(codec, shape.pixels)
-    return Cost(memory, shape.windows * work / (EFFICIENCY * matrix_speed(device, dtype)))
+def estimate(
+    configs: Mapping[str, Mapping[str, Any]],
+    size: Size,
+    window_frames: int,
+    windows: int,
+    passes: int,
+    speed: Speed,
+) -> Estimate:
+    """Estimate a run.
+
+    Args:
+        configs: sizes of ``"transformer"`` and ``"vae"`` as in ``model.json``.
+        passes: of the transformer, over all windows.
+    """
+    height, width = size.latent
+    tokens = latent_frames(window_frames) * (height // 2) * (width // 2)
+    transformer, codec = configs["transformer"], configs["vae"]
+    drawing = passes * pass_flops(transformer, tokens) / MATRIX_SHARE
+    developing = (
+        windows * window_frames * 1.2 * frame_flops(codec, size) / CONVOLUTION_SHARE
+    )  # 0.2 for encoding
+    memory = PROCESS_BYTES + speed.weight_bytes * weights(transformer)
+    memory += tokens * (10 * transformer["dim"] + 2 * transformer["ffn_dim"]) * speed.weight_bytes
+    memory += CODEC_FRAMES * 10 * codec["dim"] * pixels(codec, size) * 4  # about ten maps of the widest level
+    return Estimate(memory, (drawing + developing) / speed.flops)
 
 
-def weight_bytes(manifest: Manifest, dtype: torch.dtype) -> float:
-    """Bytes of all weights when loaded: the transformer in ``dtype``, the rest in float32."""
+def weights(config: Mapping[str, Any]) -> float:
+    """Parameters of the transformer's blocks; the rest is small beside them."""
+    dim = config["dim"]
     return float(
-        sum(
-            sum(prod(shape) for shape in read_header(manifest.path(part.file)).shapes.values())
-            * (dtype.itemsize if name == "transformer" else 4)
-            for name, part in manifest.parts.items()
-        )
+        config["num_layers"]
+        * (10 * dim**2 + 2 * dim * config["ffn_dim"] + 2 * dim * config.get("output_dim", 768))
     )
 
 
-def pass_work(config: DiTConfig, tokens: int, attended: int) -> float:
-    """Floating-point operations of one forward pass: two per weight and token, and the attentions."""
-    # Four matrices of the self-attention, two each of the attentions to context and speech, the feed-forward.
-    weights = 8 * config.dim**2 + 2 * config.dim * config.ffn_dim
-    attention = 4 * config.dim * (tokens + attended)
-    return float(config.num_layers * tokens * (2 * weights + attention))
+def pass_flops(config: Mapping[str, Any], tokens: int) -> float:
+    """Operations of one pass: matrices of 8 D^2 + 2 D F weights for each token, and attention to all tokens.
 
-
-def codec_work(config: VAEConfig, pixels: int) -> float:
-    """Floating-point operations of decoding: convolutions of 27 taps; each level has 1/4 of the pixels."""
-    convolutions = 2 * (config.num_res_blocks + 1)
-    levels: float = sum(factor**2 / 4**level for level, factor in enumerate(config.dim_mult))
-    return 2 * 27 * config.dim**2 * convolutions * levels * pixels / config.patch**2
-
-
-def matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a matrix product on this device, measured in some
-    milliseconds.
+    Keys and values of text, image and speech do not count: they are computed once.
     """
-    side = 4096 if device.type == "cuda" else 512
-    matrix = torch.ones(side, side, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(4):  # the first one warms up
-        began = perf_counter()
-        float((matrix @ matrix)[0, 0])  # reading a value waits for the device
-        best = min(best, perf_counter() - began)
-    return 2 * side**3 / best
+    dim, layers = config["dim"], config["num_layers"]
+    context = config.get("text_len", 512) + config.get("clip_tokens", 257)
+    matrices = 2 * tokens * (8 * dim**2 + 2 * dim * config["ffn_dim"])
+    attention = 4 * tokens * (tokens + context) * dim
+    return float(layers * (matrices + attention))
+
+
+def frame_flops(config: Mapping[str, Any], size: Size) -> float:
+    """Operations of decoding one frame: 3 x 3 x 3 convolutions, two in a block, finest level first."""
+    total, halvings = 0.0, 0
+    for level, factor in enumerate(config["dim_mult"]):
+        channels = config["dim"] * factor
+        convolutions = 2 * (config["num_res_blocks"] + 1)
+        voxels = pixels(config, size) / 4**level / 2**halvings
+        total += voxels * convolutions * 2 * 27 * channels**2
+        if level < len(config["temporal_downsample"]):
+            halvings += config["temporal_downsample"][level]
+    return total
+
+
+def pixels(config: Mapping[str, Any], size: Size) -> float:
+    """Positions of the codec's finest level."""
+    return size.height * size.width / config.get("patch", 1) ** 2
