@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LATER = {"Engine": "engine", "Result": "engine", "talk": "engine", "Clip": "types"}
-"""Names whose modules are loaded at first use: they bring torch, and a command that only complains should not."""
+"""Names whose modules are loaded at first use: they bring torch, and a command that only complains should
+not.
+"""
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module holds

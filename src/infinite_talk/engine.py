@@ -1,16 +1,20 @@
-"""``Engine``: builds the models once, then makes videos: checks, progress, cancel, resume, errors in plain words."""
+"""``Engine``: builds the models once, then makes videos: checks, progress, cancel, resume, errors in plain
+words.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from infinite_talk.errors import OutOfMemoryError
 from infinite_talk.inputs import read_source
-from infinite_talk.presets import resolve
+from infinite_talk.presets import given, resolve
 from infinite_talk.progress import Listener, Phase, Progress, silent
 from infinite_talk.request import Request, Speaker
 from infinite_talk.settings import Settings
@@ -18,6 +22,10 @@ from infinite_talk.types import FPS, Clip, Plan, Size, Source
 from infinite_talk.weights.manifest import EMBEDDED, read_manifest
 
 if TYPE_CHECKING:
+    import torch
+
+    from infinite_talk.generate import Start
+    from infinite_talk.media.recipe import Recipe
     from infinite_talk.rooms import Rooms
 
 
@@ -38,6 +46,8 @@ class Preview:
     frames: int
     windows: int
     passes: int  # of the transformer, in all
+    memory: float  # bytes at the peak, roughly
+    estimated_seconds: float  # that it will take, roughly
     notes: tuple[str, ...]  # what was changed or guessed in the media
 
     @property
@@ -46,9 +56,35 @@ class Preview:
         return self.frames / FPS
 
 
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went."""
+
+    seconds: float  # of this run, all in all
+    windows: tuple[float, ...]  # seconds of each window made in this run
+    resumed: int  # windows that an earlier run had finished
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished video."""
+
+    path: Path
+    size: Size
+    frames: int
+    recipe: dict[str, Any]  # as in the video's metadata
+    timings: Timings
+    notes: tuple[str, ...]  # what was changed or guessed
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video."""
+        return self.frames / FPS
+
+
 class Engine:
-    """One model on one device. Making it is cheap; the weights are read when they are first needed, so that a bad
-    request is refused before.
+    """One model on one device. Making it is cheap; the weights are read when they are first needed, so that a
+    bad request is refused before.
 
         engine = Engine()
         for clip in engine.generate(Request(image=..., speakers=(Speaker(audio=...),))):
@@ -96,17 +132,31 @@ class Engine:
         Raises:
             UsageError, InputError: what is wrong with the request or its files.
         """
-        from infinite_talk.denoise.guidance import branches
-
         job = self.prepare(request)
-        asked = job.request
-        assert asked.steps is not None and asked.text_guidance is not None and asked.audio_guidance is not None
-        per_step = len(branches(asked.text_guidance, asked.audio_guidance, asked.compat))
+        # Not before: see ``prepare``.
+        from infinite_talk.denoise.guidance import branches
+        from infinite_talk.device import choose_device, choose_dtype, measure_speed
+        from infinite_talk.estimate import estimate
+
+        asked, windows = job.request, len(job.plan.windows)
+        asks = len(branches(given(asked.text_guidance), given(asked.audio_guidance), asked.compat))
+        passes = windows * given(asked.steps) * asks
+        device = choose_device(self.settings)
+        cost = estimate(
+            {name: part.config for name, part in self._manifest.parts.items()},
+            job.source.size,
+            given(asked.window_frames),
+            windows,
+            passes,
+            measure_speed(device, choose_dtype(self.settings, device)),
+        )
         return Preview(
             size=job.source.size,
             frames=job.plan.length,
-            windows=len(job.plan.windows),
-            passes=len(job.plan.windows) * asked.steps * per_step,
+            windows=windows,
+            passes=passes,
+            memory=cost.memory,
+            estimated_seconds=cost.seconds,
             notes=job.source.notes,
         )
 
@@ -124,7 +174,7 @@ class Engine:
         resolved = resolve(request, self.defaults)
         return Job(resolved, source, plan_for(source, resolved))
 
-    def generate(self, request: Request, *, progress: Listener | None = None) -> Iterator[Clip]:
+    def generate(self, request: Request, *, progress: Listener | None = None) -> Generator[Clip]:
         """Make the video, window by window: an iterator of finished clips in order.
 
         The request is checked by the call itself. Closing the iterator cancels between windows; raising
@@ -136,7 +186,9 @@ class Engine:
         """
         return self.clips(self.prepare(request, progress), progress=progress)
 
-    def clips(self, job: Job, *, start: Start | None = None, progress: Listener | None = None) -> Iterator[Clip]:
+    def clips(
+        self, job: Job, *, start: Start | None = None, progress: Listener | None = None
+    ) -> Generator[Clip]:
         """The clips of a prepared job, from ``start`` on (default: all)."""
         from infinite_talk.generate import Start, generate
 
@@ -152,6 +204,111 @@ class Engine:
                 yield clip
         listen(Progress(phase=Phase.DONE, window=len(job.plan.windows), windows=len(job.plan.windows)))
 
+    def write(
+        self,
+        request: Request,
+        output: Path,
+        *,
+        resume: bool = True,
+        overwrite: bool = False,
+        progress: Listener | None = None,
+    ) -> Result:
+        """Make the video as an mp4 file with its sound, and a JSON file beside it with the whole recipe.
+
+        Finished windows are kept in a folder beside ``output`` until the video is complete. The same call
+        after an interruption, however rude, continues there and ends in the same bytes.
+
+        Args:
+            output: the mp4 file; it appears only when it is complete.
+            resume: ``False`` starts afresh.
+            overwrite: replace a finished ``output`` instead of refusing.
+
+        Raises:
+            UsageError, InputError: before any model is loaded.
+            NoSpaceError, TakeError: the output cannot be written, or someone else is writing it.
+            CheckpointError, CapabilityError, OutOfMemoryError, NumericalError: while making it.
+        """
+        from infinite_talk.media.take import Take
+
+        began, listen = perf_counter(), progress or self._listen
+        job = self.prepare(request, listen)
+        recipe, shown = self.recipe(job), job.plan.shown
+        with Take.open(output, recipe, shown, resume=resume, overwrite=overwrite) as take:
+            resumed, pace = take.finished, []
+            if not take.complete:
+                start = self._start(take.finished, take.motion())
+                with closing(self.clips(job, start=start, progress=listen)) as clips:
+                    for clip in islice(clips, len(shown.windows) - take.finished):
+                        take.add(clip)
+                        pace.append(clip.seconds)
+            listen(Progress(phase=Phase.WRITING, window=len(shown.windows), windows=len(shown.windows)))
+            notes = (*job.source.notes, *take.notes)
+            timings = Timings(perf_counter() - began, tuple(pace), resumed)
+            path = take.finish(job.source.soundtrack, report={"timings": asdict(timings), "notes": notes})
+        listen(Progress(phase=Phase.DONE, window=len(shown.windows), windows=len(shown.windows)))
+        return Result(path, job.source.size, job.plan.length, recipe.to_json(), timings, notes)
+
+    def recipe(self, job: Job) -> Recipe:
+        """Everything that the pixels of a job depend on."""
+        from infinite_talk.device import choose_device, precision_of
+        from infinite_talk.media.recipe import Machine, Recipe
+
+        device = choose_device(self.settings)
+        machine = Machine(
+            device=device.type,
+            precision=precision_of(self.settings, device),
+            threads=self.settings.threads,
+            crf=self.settings.crf,
+        )
+        model = {
+            "name": self._manifest.name,
+            "version": self._manifest.version,
+            "sha256": self._manifest.digest,
+        }
+        return Recipe.of(job.request, size=job.source.size, plan=job.plan.shown, machine=machine, model=model)
+
+    @staticmethod
+    def _start(window: int, motion: torch.Tensor | None) -> Start:
+        from infinite_talk.generate import Start
+
+        return Start(window, motion)
+
+
+def talk(
+    image: Path | str,
+    audio: Path | str | Sequence[Path | str],
+    output: Path | str,
+    *,
+    settings: Settings | None = None,
+    overwrite: bool = False,
+    progress: Listener = silent,
+    **options: Any,  # noqa: ANN401 - as Request's fields
+) -> Result:
+    """One call: the portrait ``image`` (or film) says ``audio``, in the mp4 file ``output``.
+
+    Args:
+        image: a picture; a file with the ending of a film is dubbed.
+        audio: a recording, or one for each person in the picture.
+        options: any other field of ``Request``, such as ``prompt="..."`` or ``steps=8``.
+
+    Raises:
+        InfiniteTalkError: see ``Engine.write``.
+    """
+    recordings = [audio] if isinstance(audio, (str, Path)) else audio
+    film = Path(image).suffix.lower() in FILM_ENDINGS
+    request = Request(
+        image=None if film else Path(image),
+        video=Path(image) if film else None,
+        speakers=tuple(Speaker(audio=Path(recording)) for recording in recordings),
+        **options,
+    )
+    engine = Engine(settings, progress=progress)
+    return engine.write(request, Path(output), overwrite=overwrite)
+
+
+FILM_ENDINGS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".flv", ".wmv", ".mpg", ".mpeg", ".m4v"}
+"""Files that ``talk`` takes for films; what is in a file is looked at when it is opened."""
+
 
 @contextmanager
 def _memory_explained() -> Iterator[None]:
@@ -161,9 +318,13 @@ def _memory_explained() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         # torch's CPU allocator raises a plain RuntimeError; its CUDA error is a subclass of it.
         text = str(error).lower()
-        if not isinstance(error, MemoryError) and "out of memory" not in text and "allocate memory" not in text:
+        if (
+            not isinstance(error, MemoryError)
+            and "out of memory" not in text
+            and "allocate memory" not in text
+        ):
             raise
         raise OutOfMemoryError(
-            "The memory of this machine does not hold the run. Choose a smaller size or fewer window frames, close "
-            "other programs, or use a machine with more memory."
+            "The memory of this machine does not hold the run. Choose a smaller size or fewer window frames, "
+            "close other programs, or use a machine with more memory."
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -37,10 +37,10 @@ def generate(
     source: Source,
     rooms: Rooms,
     *,
-    start: Start = Start(),  # noqa: B008 - frozen
+    start: Start = Start(),
     noise: NoiseSource | None = None,
     listen: Listener = silent,
-) -> Iterator[Clip]:
+) -> Generator[Clip]:
     """Let the portrait speak: yield finished clips, window by window, in order. ``request`` is resolved."""
     plan = plan_for(source, request)
     sampler, noise = Sampler.of(request), noise or seeded(request.seed)
@@ -102,4 +102,3 @@ def to_bytes(video: torch.Tensor, compat: Compat) -> torch.Tensor:
     if compat is Compat.FIXED:
         levels = levels.round()
     return levels.clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu()
-

@@ -1,4 +1,6 @@
-"""What each model wants when a request does not say: ``Defaults``, and ``resolve``, which fills a request with them."""
+"""What each model wants when a request does not say: ``Defaults``, and ``resolve``, which fills a request
+with them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from infinite_talk.request import Request
 
 NEGATIVE_PROMPT = (
     "bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, "
-    "overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly "
-    "drawn hands, poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy "
-    "background, three legs, many people in the background, walking backwards"
+    "overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, "
+    "poorly drawn hands, poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still "
+    "picture, messy background, three legs, many people in the background, walking backwards"
 )
 """The negative prompt that the official models were tuned with, word for word."""
 
@@ -46,7 +48,9 @@ class Defaults:
             CheckpointError: an entry is not known.
         """
         if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
-            raise CheckpointError(f"The model's defaults have unknown entries {unknown}; the file is from a newer version.")
+            raise CheckpointError(
+                f"The model's defaults have unknown entries {unknown}; the file is from a newer version."
+            )
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**(values | lists))
 
@@ -69,8 +73,8 @@ OFFICIAL = Defaults(
 def resolve(request: Request, defaults: Defaults) -> Request:
     """The request with every setting filled in from the model's ``defaults``.
 
-    Left open are only the settings for which ``None`` means something: media, trims, ``max_frames``, ``apg`` and
-    ``step_cache``.
+    Left open are only the settings for which ``None`` means something: media, trims, ``max_frames``, ``apg``
+    and ``step_cache``.
     """
     size = request.size or defaults.size
     shift = (defaults.large_shift if size == "720" else None) or defaults.shift

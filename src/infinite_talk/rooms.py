@@ -21,8 +21,8 @@ from infinite_talk.types import TEMPORAL_STRIDE
 M = TypeVar("M", bound=nn.Module)
 
 PIXELS_AT_ONCE = 4 * 832 * 480
-"""The codec takes so many pixels of video at a time: one latent frame of the largest official 480 bucket. Its widest
-layers hold hundreds of bytes per pixel, so a whole window at once would take tens of gigabytes."""
+"""The codec takes so many pixels of video at a time: one latent frame of the largest official 480 bucket. Its
+widest layers hold hundreds of bytes per pixel, so a whole window at once would take tens of gigabytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -122,6 +122,11 @@ class Plan:
     windows: tuple[Window, ...]
     length: int
 
+    @property
+    def shown(self) -> Plan:
+        """Without windows that add nothing; the official program makes such at the end of some videos."""
+        return Plan(tuple(window for window in self.windows if window.new), self.length)
+
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
@@ -130,7 +135,9 @@ class Conditioning:
     prompts: tuple[torch.Tensor, ...]  # each (L, D text), one per prompt of the request
     negative: torch.Tensor  # (L, D text)
     speech: tuple[torch.Tensor, ...]  # per person (features, K, D speech)
-    hearing: tuple[tuple[torch.Tensor, ...], ...]  # per window and person (F, 5): numbers of the features heard
+    hearing: tuple[
+        tuple[torch.Tensor, ...], ...
+    ]  # per window and person (F, 5): numbers of the features heard
     token_masks: torch.Tensor  # (P + 1, latent H, latent W) in {0, 1}
 
 

@@ -1,7 +1,7 @@
 """Whole recorded runs of the reference program, repeated by our real loop under ``compat="official"``.
 
-What the recordings leave out is injected at its seam: encoded texts, speech features and noise. Everything else
-runs as for a user: masks, windows, resizing, CLIP, VAE, transformer, guidance, caches, colour.
+What the recordings leave out is injected at its seam: encoded texts, speech features and noise. Everything
+else runs as for a user: masks, windows, resizing, CLIP, VAE, transformer, guidance, caches, colour.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from infinite_talk.denoise.caches.teacache import ByCallNumber
 from infinite_talk.denoise.denoiser import Denoiser, Question
 from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.models.vae import VAEConfig, VideoVAE
+from infinite_talk.models.vision import ImageEncoder, VisionConfig
+from infinite_talk.models.vision.keys import key_map as vision_keys
 from infinite_talk.plan.people import official_box, person_masks
 from infinite_talk.presets import OFFICIAL, resolve
 from infinite_talk.request import APG, Compat, Request, Speaker, TeaCache
 from infinite_talk.rooms import Rooms
 from infinite_talk.types import FPS, SPEECH_RATE, Clip, Guide, Size, Source
+from infinite_talk.weights.builder import build
 from tests.golden import GoldenFile, cases, sibling
-from tests.parity.vision import recorded_image_encoder
 
 NETWORK = {"atol": 2e-5, "rtol": 2e-6}  # latents grow beyond 1, where float32 has fewer decimals
 COLOURED = {"atol": 5e-4, "rtol": 0}  # Lab in float32 amplifies
@@ -104,14 +106,16 @@ class Record:
 
 
 @functools.cache
-def _models(weights: Path) -> tuple[WanTransformer, VideoVAE, Any]:
+def _models(weights: Path) -> tuple[WanTransformer, VideoVAE, ImageEncoder]:
     stored = GoldenFile(weights)
     transformer = WanTransformer(DiTConfig.from_json(stored.config["dit"]))
     transformer.load_state_dict(stored.tensors("dit/"))
     vae = VideoVAE(VAEConfig.from_json(stored.config["vae"]))
     vae.load_state_dict(stored.tensors("vae/"))
-    vision = recorded_image_encoder(stored.config["clip"], stored.tensors("clip/"))
-    return transformer.eval(), vae.eval(), vision.eval()
+    config = VisionConfig.from_json(stored.config["clip"])
+    clip = stored.tensors("clip/")
+    vision = build(lambda: ImageEncoder(config), vision_keys(config, clip).read(clip))
+    return transformer.eval(), vae.eval(), vision
 
 
 def _rooms(case: GoldenFile) -> Rooms:

@@ -17,7 +17,7 @@ from infinite_talk.presets import resolve
 from infinite_talk.progress import Phase, Progress
 from infinite_talk.request import Compat, Request, Speaker
 from infinite_talk.rooms import Rooms
-from infinite_talk.types import Clip, Source
+from infinite_talk.types import Clip
 from tests.unit import tiny
 
 
@@ -188,5 +188,3 @@ def test_bytes_are_rounded_unless_the_official_way_is_wanted() -> None:
     levels = torch.tensor([-1.0, -0.001, 0.0, 0.5, 1.0]).expand(3, 1, 1, 5)
     assert to_bytes(levels, Compat.FIXED)[0, 0, :, 0].tolist() == [0, 127, 128, 191, 255]
     assert to_bytes(levels, Compat.OFFICIAL)[0, 0, :, 0].tolist() == [0, 127, 127, 191, 255]
-
-

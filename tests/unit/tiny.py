@@ -1,4 +1,6 @@
-"""The smallest rooms that run: real transformer and codec of a few thousand parameters, stand-ins for the encoders."""
+"""The smallest rooms that run: real transformer and codec of a few thousand parameters, stand-ins for the
+encoders.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,22 @@ TRANSFORMER = DiTConfig(
     output_dim=8,
 )
 VAE = VAEConfig.from_json(
-    {"dim": 4, "z_dim": 16, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, "temporal_downsample": [False, True, True]}
+    {
+        "dim": 4,
+        "z_dim": 16,
+        "dim_mult": [1, 1, 1, 1],
+        "num_res_blocks": 1,
+        "temporal_downsample": [False, True, True],
+    }
 )
 DEFAULTS = Defaults(
-    size="64x64!", steps=2, shift=3.0, text_guidance=3.0, audio_guidance=2.0, window_frames=17, motion_frames=5
+    size="64x64!",
+    steps=2,
+    shift=3.0,
+    text_guidance=3.0,
+    audio_guidance=2.0,
+    window_frames=17,
+    motion_frames=5,
 )
 
 
@@ -59,6 +73,8 @@ class Ears(torch.nn.Module):
     def forward(self, waveform: torch.Tensor, frames: int) -> torch.Tensor:
         parts = torch.nn.functional.interpolate(waveform[:, None].abs(), size=frames, mode="area")
         return parts[:, 0, :, None, None].expand(-1, -1, 2, 4) * torch.arange(1, 5)
+
+    encode_long = forward
 
 
 @dataclass
@@ -116,7 +132,8 @@ def source(frames: int, people: int = 1, pictures: object = None, cuts: tuple[in
         source_size=(70, 90),
         size=Size(64, 64),
         speech=tuple(
-            np.random.default_rng(person).normal(0, 0.1, samples).astype(np.float32) for person in range(people)
+            np.random.default_rng(person).normal(0, 0.1, samples).astype(np.float32)
+            for person in range(people)
         ),
         soundtrack=None,
         frames=frames,

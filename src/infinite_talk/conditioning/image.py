@@ -34,7 +34,8 @@ class Reference:
 class References:
     """The source pictures of a run, encoded for windows that start there.
 
-    Only the last one is kept: so a still picture is encoded once, and a video takes no memory with its length.
+    Only the last one is kept: so a still picture is encoded once, and a video takes no memory with its
+    length.
     """
 
     def __init__(self, source: Source, frames: int, rooms: Rooms) -> None:

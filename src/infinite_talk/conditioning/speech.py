@@ -34,10 +34,12 @@ def encode_speech(source: Source, plan: Plan, compat: Compat, rooms: Rooms) -> t
     features = []
     with rooms.using(rooms.speech) as encoder:
         for waveform in source.speech:
-            frames, sound = heard, _fit(waveform, heard * SPEECH_RATE // FPS)
             if compat is Compat.OFFICIAL:
-                frames, sound = speech_frames(len(waveform)), waveform
-            features.append(encoder(torch.from_numpy(sound)[None].to(rooms.device), frames)[0])
+                sound = torch.from_numpy(waveform)[None].to(rooms.device)
+                features.append(encoder(sound, speech_frames(len(waveform)))[0])
+            else:
+                sound = torch.from_numpy(_fit(waveform, heard * SPEECH_RATE // FPS))[None].to(rooms.device)
+                features.append(encoder.encode_long(sound, heard)[0])
     return tuple(features)
 
 
@@ -55,7 +57,9 @@ def listen(
 
 
 def speech_window(features: Sequence[torch.Tensor], hearing: Sequence[torch.Tensor]) -> torch.Tensor:
-    """What the model hears in one window: ``(P, F, 5, K, D)``, each frame with two neighbours on either side."""
+    """What the model hears in one window: ``(P, F, 5, K, D)``, each frame with two neighbours on either
+    side.
+    """
     return torch.stack([own[at.to(own.device)] for own, at in zip(features, hearing, strict=True)])
 
 

@@ -1,8 +1,9 @@
 """Guidance: which questions to ask the model at a step, and how to combine its answers.
 
-A *branch* is one question: the same latent with the text or the speech left out. ``branches`` lists what a rule
-needs, so that the loop, the caches and a split over several devices all follow the same list. The pull of the text
-is ``cond - drop_text``, that of the speech ``drop_text - uncond`` (or ``cond - drop_audio`` without text guidance).
+A *branch* is one question: the same latent with the text or the speech left out. ``branches`` lists what a
+rule needs, so that the loop, the caches and a split over several devices all follow the same list. The pull
+of the text is ``cond - drop_text``, that of the speech ``drop_text - uncond`` (or ``cond - drop_audio``
+without text guidance).
 """
 
 from __future__ import annotations
@@ -143,7 +144,10 @@ def _apart(away_from: torch.Tensor, towards: torch.Tensor, scale: float) -> torc
 
 
 def _orthogonal(vector: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """The part of ``vector`` orthogonal to ``direction``, both taken whole; in float64 as the two nearly cancel."""
+    """The part of ``vector`` orthogonal to ``direction``, both taken whole; in float64 as the two nearly
+    cancel.
+    """
     wide, unit = vector.double(), direction.double()
     unit = unit / torch.linalg.vector_norm(unit).clamp(min=1e-12)
-    return (wide - (wide * unit).sum() * unit).to(vector.dtype)
+    apart: torch.Tensor = wide - (wide * unit).sum() * unit
+    return apart.to(vector.dtype)

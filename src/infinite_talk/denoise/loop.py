@@ -26,8 +26,9 @@ def denoise(
 ) -> torch.Tensor:
     """Walk ``noise`` ``(16, T, h, w)`` to the latent of the window that ``guide`` describes.
 
-    The latents of the motion frames are known, so they are written over the result of every step (InfiniteTalk
-    reference). ``on_step`` hears the number of each finished step, and may raise to stop in the middle.
+    The latents of the motion frames are known, so they are written over the result of every step
+    (InfiniteTalk reference). ``on_step`` hears the number of each finished step, and may raise to stop in the
+    middle.
 
     Raises:
         NumericalError: the result is not finite. Looked at once, at the end: NaN and infinity never heal, and
@@ -44,8 +45,8 @@ def denoise(
         on_step(step)
     if not bool(torch.isfinite(latent).all()):
         raise NumericalError(
-            "The model produced NaN or infinite values in this window. Use a higher precision (bf16 or fp32), less "
-            "guidance, or check the model's files."
+            "The model produced NaN or infinite values in this window. Use a higher precision (bf16 or "
+            "fp32), less guidance, or check the model's files."
         )
     return latent
 

@@ -25,8 +25,9 @@ class NoiseSource(Protocol):
 def noise_for(seed: int, window_index: int, shape: Sequence[int]) -> torch.Tensor:
     """Standard normal noise of ``shape``, float32, on the CPU.
 
-    Philox is keyed by (seed, window), so windows are independent and none needs the ones before. numpy's sampler
-    computes in plain scalar code: unlike ``torch.randn`` it gives the same bits whatever the machine's vector unit.
+    Philox is keyed by (seed, window), so windows are independent and none needs the ones before. numpy's
+    sampler computes in plain scalar code: unlike ``torch.randn`` it gives the same bits whatever the
+    machine's vector unit.
     """
     key = np.array([seed % 2**64, window_index], dtype=np.uint64)
     values = np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape), dtype=np.float32)

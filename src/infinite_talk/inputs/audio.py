@@ -142,7 +142,8 @@ def _judge(recording: Recording, tally: Tally, samples: int) -> list[str]:
             code="audio_corrupt",
         )
     decoded = tally.samples / recording.rate
-    if recording.end is None and recording.declared and decoded < SHORT * recording.declared:
+    to_the_end = recording.end is None or recording.lead + decoded < recording.end
+    if to_the_end and recording.declared and decoded < SHORT * recording.declared:
         raise truncated(recording.path, decoded / recording.declared)
     notes = []
     if tally.not_finite:

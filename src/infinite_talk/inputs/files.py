@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import av
 from av.container import InputContainer
@@ -20,6 +20,10 @@ FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,wav,w64,mp3,flac,ogg,aac,aiff,caf,au,flv,asf,mpeg,mpegts"
 )
 """Containers that are opened. Playlists and scripts (hls, concat, dash) are not: they name other files."""
+Frame: TypeAlias = Any
+"""A decoded ``av.AudioFrame`` or ``av.VideoFrame``; PyAV's types say too little to be of use."""
+Stream: TypeAlias = Any
+"""An ``av`` stream."""
 MAX_STREAMS = 64
 """A recording or film has a handful; thousands are an attack."""
 
@@ -61,13 +65,14 @@ def open_file(path: Path, what: str) -> Iterator[BinaryIO]:
         raise InputError(
             f"The {what} file {shown(path)} {reason}; give the path of a file.", code=code
         ) from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise InputError(
+            f"{shown(path)} was given as {what} but is a folder or device; give a file.",
+            code=f"{what}_unreadable",
+        )
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(
-                f"{shown(path)} was given as {what} but is a folder or device; give a file.",
-                code=f"{what}_unreadable",
-            )
         if status.st_size == 0:
             raise InputError(f"The {what} file {shown(path)} is empty (0 bytes).", code=f"{what}_empty")
         yield file

@@ -6,7 +6,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +129,7 @@ def _read_pixels(
     with open_file(path, what) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of sizes that we check ourselves
         try:
-            image: Any = Image.open(file, formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise InputError(
                 f"{shown(path)} has far more than the {max_pixels / 1e6:.0f} million pixels accepted.",
@@ -151,7 +151,9 @@ def _read_pixels(
             ) from error
 
 
-def _convert(image: Any, path: Path, background: tuple[int, int, int]) -> tuple[NDArray[np.uint8], list[str]]:  # noqa: ANN401
+def _convert(
+    image: Image.Image, path: Path, background: tuple[int, int, int]
+) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode the first picture of a file and bring it to upright sRGB over a background."""
     notes = []
     # Photos of some phones (MPO) hold a second view beside the picture; that is no animation.
@@ -159,36 +161,35 @@ def _convert(image: Any, path: Path, background: tuple[int, int, int]) -> tuple[
         notes.append(f"{shown(path)} is animated; its first picture is used.")
     image.load()
     profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
+    image = _to_eight_bits(ImageOps.exif_transpose(image))
     alpha = None
     if image.mode in {"LA", "PA", "RGBA", "La", "RGBa"} or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
         image = image.convert("RGB")
-    image = _to_srgb(_to_eight_bits(image), profile, path, notes)
+    image = _to_srgb(image, profile, path, notes)
     if alpha is not None and alpha.getextrema() != (255, 255):
         notes.append(f"{shown(path)} is transparent in places; a plain colour was put behind it.")
         image = Image.composite(image, Image.new("RGB", image.size, background), alpha)
     return np.array(image, np.uint8), notes
 
 
-def _to_eight_bits(image: Any) -> Any:  # noqa: ANN401
-    """Grey of 16 or 32 bits, palettes and bilevel pictures as 8-bit grey or RGB; the rest unchanged."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float64)
-        return Image.fromarray(np.clip(values / 257 + 0.5, 0, 255).astype(np.uint8))
-    if image.mode == "P":
-        return image.convert("RGB")
-    return image.convert("L") if image.mode == "1" else image
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as 8-bit grey; the rest unchanged. Pillow itself would cut off all above 255."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    return Image.fromarray(np.clip(values / 257 + 0.5, 0, 255).astype(np.uint8))
 
 
-def _to_srgb(image: Any, profile: bytes | None, path: Path, notes: list[str]) -> Any:  # noqa: ANN401
+def _to_srgb(image: Image.Image, profile: bytes | None, path: Path, notes: list[str]) -> Image.Image:
     """Apply an embedded colour profile; without one, the colours are taken as sRGB."""
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             target = ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+            plain = image.convert("RGB") if image.mode in {"P", "1"} else image
+            return ImageCms.profileToProfile(plain, source, target, outputMode="RGB") or plain
         except (ImageCms.PyCMSError, OSError, ValueError):
             # The profile is damaged or made for another kind of pixels.
             notes.append(f"{shown(path)}: its colour profile cannot be used; colours are taken as sRGB.")

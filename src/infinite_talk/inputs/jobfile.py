@@ -77,7 +77,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _no_constants(name: str) -> Any:  # noqa: ANN401
+def _no_constants(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 
 

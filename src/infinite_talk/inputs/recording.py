@@ -14,7 +14,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from infinite_talk.errors import InputError
-from infinite_talk.inputs.files import Stamp, open_container, open_file, shown, stamp_of
+from infinite_talk.inputs.files import Frame, Stamp, Stream, open_container, open_file, shown, stamp_of
 
 RATES = (1_000, 768_000)
 """Lowest and highest sampling rate that is read."""
@@ -67,20 +67,22 @@ def open_recording(path: Path, *, start: float = 0.0, end: float | None = None) 
 
     Raises:
         InputError: ``audio_not_found``, ``audio_empty``, ``audio_unsupported``, ``no_audio_stream``,
-            ``audio_corrupt``, ``media_truncated``.
+            ``audio_corrupt``.
     """
     with open_file(path, "audio") as file:
         stamp = stamp_of(file)
-        _check_wav_length(file, path)
+        share = min(1.0, _share_of_wav(file))
         vague = _vague_duration(file)
     with open_container(path, "audio", stamp=stamp) as container:
         if not container.streams.audio:
             raise InputError(
                 f"{shown(path)} has no audio stream; give a file with speech in it.", code="no_audio_stream"
             )
+        checked_codec(container.streams.audio[0], path, "audio")
         first = next(_frames(container, Tally()), None)
         if first is None:
             raise InputError(f"No sound could be decoded from {shown(path)}.", code="audio_empty")
+        declared = None if vague else _declared_seconds(container, first)
         rate, channels = first.sample_rate, first.layout.nb_channels
         if not (RATES[0] <= rate <= RATES[1] and 1 <= channels <= MAX_CHANNELS):
             raise InputError(
@@ -93,7 +95,7 @@ def open_recording(path: Path, *, start: float = 0.0, end: float | None = None) 
             stamp=stamp,
             rate=rate,
             channels=channels,
-            declared=None if vague else _declared_seconds(container),
+            declared=declared / share if declared and share else declared,
             streams=len(container.streams.audio),
             lead=_lead(container, first),
             start=start,
@@ -147,7 +149,7 @@ def _with_lead(recording: Recording, tally: Tally) -> Iterator[NDArray[np.float3
             yield _repair(_fit_channels(samples_of(frame), recording.channels), tally)
 
 
-def _frames(container: InputContainer, tally: Tally) -> Iterator[Any]:
+def _frames(container: InputContainer, tally: Tally) -> Iterator[Frame]:
     """Decoded frames of the first audio stream; broken packets are counted and left out, as players do."""
     stream = container.streams.audio[0]
     packets = container.demux(stream)
@@ -172,7 +174,7 @@ def _frames(container: InputContainer, tally: Tally) -> Iterator[Any]:
                 yield frame
 
 
-def samples_of(frame: Any) -> NDArray[np.float32]:  # noqa: ANN401 - av.AudioFrame has no usable type
+def samples_of(frame: Frame) -> NDArray[np.float32]:
     """Samples of a decoded frame as ``(n, channels)`` float32; integers of any width become -1..1."""
     raw = frame.to_ndarray()
     channels = frame.layout.nb_channels
@@ -204,7 +206,7 @@ def _repair(samples: NDArray[np.float32], tally: Tally) -> NDArray[np.float32]:
     return samples
 
 
-def _declared_seconds(container: InputContainer) -> float | None:
+def _declared_seconds(container: InputContainer, first: Frame) -> float | None:
     """How long the first audio stream says it is, as far as the format can be trusted with it."""
     stream = container.streams.audio[0]
     if "matroska" in container.format.name:
@@ -215,7 +217,9 @@ def _declared_seconds(container: InputContainer) -> float | None:
         except ValueError:
             only = len(container.streams) == 1 and container.duration is not None
             return container.duration / 1e6 if only and container.duration else None
-        return hours * 3600 + minutes * 60 + seconds
+        # The tag is the time at which the stream ends.
+        begins = float(first.pts * first.time_base) if first.pts is not None else 0.0
+        return hours * 3600 + minutes * 60 + seconds - begins
     if stream.duration is None or stream.time_base is None:
         return None
     return float(stream.duration * stream.time_base)
@@ -238,30 +242,27 @@ def _vague_duration(file: BinaryIO) -> bool:
     return head[0:1] == b"G" or head[:3] == b"\x00\x00\x01"
 
 
-def _check_wav_length(file: BinaryIO, path: Path) -> None:
-    """Refuse a WAV file whose data chunk is longer than the file; the demuxer would take what is there.
+def _share_of_wav(file: BinaryIO) -> float:
+    """How much of its data chunk a WAV file holds, 1 for everything else; the demuxer takes what is there.
 
     Lengths of 0 or near 2**32 or 2**31 are written by programs that stream and do not know the length.
     """
-    file.seek(0, 2)
-    total = file.tell()
+    total = file.seek(0, 2)
     file.seek(0)
     head = file.read(12)
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return
+        return 1.0
     position = 12
     for _ in range(64):
         file.seek(position)
         chunk = file.read(8)
         if len(chunk) < 8:
-            return
+            return 1.0
         name, size = struct.unpack("<4sI", chunk)
         if name == b"data":
-            there = total - position - 8
-            if 0 < size < 0x7FFFF000 and there < SHORT * size:
-                raise truncated(path, there / size)
-            return
+            return (total - position - 8) / size if 0 < size < 0x7FFFF000 else 1.0
         position += 8 + size + size % 2
+    return 1.0
 
 
 def truncated(path: Path, share: float) -> InputError:
@@ -273,7 +274,7 @@ def truncated(path: Path, share: float) -> InputError:
     )
 
 
-def _lead(container: InputContainer, first: Any) -> float:  # noqa: ANN401 - av.AudioFrame has no usable type
+def _lead(container: InputContainer, first: Frame) -> float:
     """Seconds by which the sound of a film begins after its picture."""
     films = [stream for stream in container.streams.video if not is_cover(stream)]
     if not films or films[0].start_time is None or films[0].time_base is None or first.pts is None:
@@ -282,6 +283,20 @@ def _lead(container: InputContainer, first: Any) -> float:  # noqa: ANN401 - av.
     return late if LATE < late < 60 else 0.0
 
 
-def is_cover(stream: Any) -> bool:  # noqa: ANN401 - av.VideoStream has no usable type
+def checked_codec(stream: Stream, path: Path, what: str) -> Stream:
+    """The stream itself, if there is a decoder for it.
+
+    Raises:
+        InputError: ``<what>_unsupported``.
+    """
+    if stream.codec_context is None:
+        raise InputError(
+            f"{shown(path)} holds {what} of a kind that cannot be decoded; save it in a common format.",
+            code=f"{what}_unsupported",
+        )
+    return stream
+
+
+def is_cover(stream: Stream) -> bool:
     """Whether a video stream is only the cover picture of a recording."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -21,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from infinite_talk.errors import InputError
-from infinite_talk.inputs.files import Stamp, open_container, open_file, shown, stamp_of
+from infinite_talk.inputs.files import Frame, Stamp, Stream, open_container, open_file, shown, stamp_of
 from infinite_talk.inputs.image import check_pixels, check_shape
-from infinite_talk.inputs.recording import is_cover
+from infinite_talk.inputs.recording import checked_codec, is_cover
 from infinite_talk.types import FPS
 
 ROUNDING = 0.001
@@ -142,9 +141,9 @@ class Cursor:
         self._film = film
         self._by_index = by_index
         self._open = ExitStack()
-        self._pictures: Iterator[tuple[float, Any]]
-        self._shown: tuple[float, Any]
-        self._next: tuple[float, Any] | None
+        self._pictures: Iterator[tuple[float, Frame]]
+        self._shown: tuple[float, Frame]
+        self._next: tuple[float, Frame] | None
         self._earliest: float
         self._time = 0.0
         self._restart(0.0)
@@ -164,7 +163,7 @@ class Cursor:
         """Whether the picture on show is the last one and its time has passed."""
         return self._next is None and self._time > self._shown[0] + 1 / FPS
 
-    def at(self, time: float) -> Any:  # noqa: ANN401 - av.VideoFrame has no usable type
+    def at(self, time: float) -> Frame:
         """The stored picture shown at a time in seconds."""
         self._time = time
         back = time + ROUNDING < self._shown[0] and self._shown[0] > self._earliest
@@ -203,7 +202,7 @@ class Cursor:
                 return
         raise InputError(f"No picture could be decoded from {shown(self._film.path)}.", code="video_corrupt")
 
-    def _timed(self, container: InputContainer, stream: Any) -> Iterator[tuple[float, Any]]:  # noqa: ANN401
+    def _timed(self, container: InputContainer, stream: Stream) -> Iterator[tuple[float, Frame]]:
         """Pictures with the time at which each begins to show."""
         time = 0.0
         for index, frame in enumerate(_frames(container, stream)):
@@ -217,7 +216,7 @@ class Cursor:
             yield time, frame
 
 
-def upright(frame: Any, film: Film) -> NDArray[np.uint8]:  # noqa: ANN401
+def upright(frame: Frame, film: Film) -> NDArray[np.uint8]:
     """A stored picture as RGB ``(H, W, 3)``: progressive, rotated and stretched as it is to be seen."""
     picture = _to_rgb(frame)
     if frame.interlaced_frame:
@@ -239,7 +238,7 @@ def _one_field(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return whole
 
 
-def _to_rgb(frame: Any) -> NDArray[np.uint8]:  # noqa: ANN401
+def _to_rgb(frame: Frame) -> NDArray[np.uint8]:
     """8-bit RGB with the colour matrix and range that the file states, else those usual for its size."""
     known = {int(space) for space in Colorspace}
     stated = int(frame.colorspace)
@@ -259,7 +258,7 @@ def _to_rgb(frame: Any) -> NDArray[np.uint8]:  # noqa: ANN401
     return rgb
 
 
-def _frames(container: InputContainer, stream: Any) -> Iterator[Any]:  # noqa: ANN401
+def _frames(container: InputContainer, stream: Stream) -> Iterator[Frame]:
     """Decoded pictures in the order of showing; broken packets are left out, as players do."""
     packets = container.demux(stream)
     while True:
@@ -275,16 +274,16 @@ def _frames(container: InputContainer, stream: Any) -> Iterator[Any]:  # noqa: A
             continue
 
 
-def _first_film(container: InputContainer, path: Path) -> Any:  # noqa: ANN401
+def _first_film(container: InputContainer, path: Path) -> Stream:
     for stream in container.streams.video:
         if not is_cover(stream):
-            return stream
+            return checked_codec(stream, path, "video")
     raise InputError(
         f"{shown(path)} has no video stream; give a film, or a picture as image.", code="no_video_stream"
     )
 
 
-def _check_index(stream: Any, stamp: Stamp, path: Path) -> None:  # noqa: ANN401
+def _check_index(stream: Stream, stamp: Stamp, path: Path) -> None:
     """Refuse a file whose own index points beyond its end: it was cut off after its index."""
     entries = stream.index_entries
     last = entries[len(entries) - 1] if len(entries) else None
@@ -292,26 +291,26 @@ def _check_index(stream: Any, stamp: Stamp, path: Path) -> None:  # noqa: ANN401
         inside = sum(entry.pos + entry.size <= stamp.size for entry in entries)
         if inside < 0.95 * len(entries):
             raise InputError(
-                f"{shown(path)} is cut off: it holds {100 * inside / len(entries):.0f} % of the pictures that "
-                "it declares. Copy or download it again.",
+                f"{shown(path)} is cut off: it holds {100 * inside / len(entries):.0f} % of the pictures "
+                "that it declares. Copy or download it again.",
                 code="media_truncated",
             )
 
 
-def _pixel_aspect(stream: Any) -> Fraction:  # noqa: ANN401
+def _pixel_aspect(stream: Stream) -> Fraction:
     """Width of a stored pixel / its height; 1 where the file says nothing or something absurd."""
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     return Fraction(aspect) if aspect and Fraction(1, 4) <= aspect <= 4 else Fraction(1)
 
 
-def _upright_size(frame: Any, aspect: Fraction) -> tuple[int, int]:  # noqa: ANN401
+def _upright_size(frame: Frame, aspect: Fraction) -> tuple[int, int]:
     """Height and width as seen: pixels stretched to squares (never shrunk), then turned."""
     height = frame.height if aspect >= 1 else round(frame.height / aspect)
     width = round(frame.width * aspect) if aspect > 1 else frame.width
     return (width, height) if round(frame.rotation / 90) % 2 else (height, width)
 
 
-def _zero(container: InputContainer, stream: Any, first: Any) -> float:  # noqa: ANN401
+def _zero(container: InputContainer, stream: Stream, first: Frame) -> float:
     """Time stamp of the beginning: the first picture's, unless the sound begins far earlier."""
     if first.pts is None:
         return 0.0

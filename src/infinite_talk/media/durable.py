@@ -65,7 +65,7 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write ``path`` into a sentence with a way out."""
+    """Turn the operating system's refusals while ``path`` is made into a sentence with a way out."""
     try:
         yield
     except OSError as error:

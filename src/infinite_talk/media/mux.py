@@ -61,7 +61,7 @@ def join(
         sound: Iterator[av.Packet] = iter(())
         if soundtrack and form:
             sound = _sound(_add_audio(container, form), soundtrack, form, frames)
-        for packet in _by_time(_pictures(segments, video), sound):
+        for packet in _by_time(_pictures(segments, video, frames), sound):
             container.mux(packet)
     return form
 
@@ -79,7 +79,7 @@ def _by_time(pictures: Iterator[av.Packet], sound: Iterator[av.Packet]) -> Itera
         ahead = next(sound, None)
 
 
-def _pictures(segments: Sequence[Path], stream: av.VideoStream) -> Iterator[av.Packet]:
+def _pictures(segments: Sequence[Path], stream: av.VideoStream, frames: int) -> Iterator[av.Packet]:
     """All video packets, timed by counting. Segments of one encoder and size share their configuration."""
     configuration: bytes | None = None
     count = 0
@@ -100,6 +100,10 @@ def _pictures(segments: Sequence[Path], stream: av.VideoStream) -> Iterator[av.P
                 packet.duration = 1
                 count += 1
                 yield packet
+    if count != frames:
+        raise TakeError(
+            f"The finished windows hold {count} frames, expected {frames}. Start again with --force."
+        )
 
 
 def _add_audio(container: av.container.OutputContainer, form: SoundFormat) -> av.AudioStream:

@@ -14,7 +14,7 @@ from infinite_talk.types import FPS, Soundtrack
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 """Sampling rates of MPEG-4 audio (ISO/IEC 14496-3, table 1.16)."""
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1"}
-"""Channel counts that are kept, and FFmpeg's names of their AAC layouts. (AAC has 7.1; PyAV cannot read it.)"""
+"""Channel counts that are kept, and FFmpeg names of their AAC layouts. (PyAV cannot read the 7.1 of AAC.)"""
 AAC_FRAME = 1024
 """Samples per AAC packet, and the encoder's delay."""
 
@@ -83,8 +83,8 @@ def fitted(blocks: Iterable[Block], channels: int, length: int) -> Iterator[Bloc
 
 def mixed(block: Block) -> Block:
     """One channel as loud as many unrelated ones: a voice in one of eight is not lost in their mean."""
-    total = block.sum(axis=1, keepdims=True) / np.sqrt(block.shape[1], dtype=np.float32)
-    return np.clip(total, -1.0, 1.0)
+    total: Block = block.sum(axis=1, keepdims=True) / np.sqrt(block.shape[1], dtype=np.float32)
+    return total.clip(-1.0, 1.0)
 
 
 def resampled(blocks: Iterable[Block], rate: int, form: SoundFormat) -> Iterator[Block]:

@@ -1,7 +1,8 @@
-"""A bundle: one folder with all five models, their configurations and defaults. Loaded strictly, saved by training.
+"""A bundle: one folder with all five models, their configurations and defaults. Loaded strictly, saved by
+training.
 
-The layout is described in ``manifest.py``. Weights are safetensors in float32, float16, or 8-bit integers with a
-scale per row (``quanto.py``), whole again when loaded.
+The layout is described in ``manifest.py``. Weights are safetensors in float32, float16, or 8-bit integers
+with a scale per row (``quanto.py``), whole again when loaded.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from infinite_talk.errors import CheckpointError
 from infinite_talk.models.dit import DiTConfig, WanTransformer
+from infinite_talk.models.keymap import KeyMap
 from infinite_talk.models.speech import SpeechConfig, SpeechEncoder
+from infinite_talk.models.speech import keys as speech_keys
 from infinite_talk.models.text import TextConfig, TextEncoder
+from infinite_talk.models.text import keys as text_keys
 from infinite_talk.models.vae import VAEConfig, VideoVAE
 from infinite_talk.models.vision import ImageEncoder, VisionConfig
+from infinite_talk.models.vision import keys as vision_keys
 from infinite_talk.presets import Defaults
 from infinite_talk.rooms import Rooms
 from infinite_talk.weights.builder import build
@@ -35,15 +41,24 @@ from infinite_talk.weights.manifest import (
 from infinite_talk.weights.quanto import Dequantised, quantise_int8
 from infinite_talk.weights.reader import TensorFiles
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "bundled" / "embedded"
-"""The model that comes with the package."""
+Tensors = Mapping[str, torch.Tensor]
 
-_MAKERS: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "transformer": lambda config: WanTransformer(DiTConfig.from_json(config)),
-    "vae": lambda config: VideoVAE(VAEConfig.from_json(config)),
-    "text": lambda config: TextEncoder(TextConfig.from_json(config)),
-    "vision": lambda config: ImageEncoder(VisionConfig.from_json(config)),
-    "speech": lambda config: SpeechEncoder(SpeechConfig.from_json(config)),
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one of the five models is made from its configuration, and found in a file."""
+
+    config: Callable[[Mapping[str, Any]], Any]
+    model: Callable[[Any], nn.Module]
+    keys: Callable[[Any, Tensors], KeyMap] | None = None  # None: the published names are the module's own
+
+
+KINDS = {
+    "transformer": Kind(DiTConfig.from_json, WanTransformer),
+    "vae": Kind(VAEConfig.from_json, VideoVAE),
+    "text": Kind(TextConfig.from_json, TextEncoder, text_keys.key_map),
+    "vision": Kind(VisionConfig.from_json, ImageEncoder, vision_keys.key_map),
+    "speech": Kind(SpeechConfig.from_json, SpeechEncoder, speech_keys.key_map),
 }
 
 
@@ -58,10 +73,10 @@ class Store(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """One model to be saved: its configuration as JSON and its weights."""
+    """One model to be saved: its configuration as JSON, and its weights under any published names."""
 
     config: Mapping[str, Any]
-    weights: Mapping[str, torch.Tensor]
+    weights: Tensors
     store: Store = Store.FP16
 
 
@@ -73,7 +88,8 @@ def load_bundle(folder: Path, device: torch.device, dtype: torch.dtype) -> Rooms
         dtype: of the transformer; the others are small and run in float32.
 
     Raises:
-        CheckpointError: the folder is no complete model, or a file is damaged or does not fit its configuration.
+        CheckpointError: the folder is no complete model, or a file is damaged or does not fit its
+            configuration.
     """
     manifest = read_manifest(folder)
     verify(manifest)
@@ -91,8 +107,12 @@ def load_bundle(folder: Path, device: torch.device, dtype: torch.dtype) -> Rooms
     )
 
 
-def save_bundle(folder: Path, *, name: str, version: str, parts: Mapping[str, Trained], defaults: Defaults) -> Manifest:
-    """Write five trained models as a bundle that ``load_bundle`` reads. ``parts``: keys of ``manifest.PARTS``."""
+def save_bundle(
+    folder: Path, *, name: str, version: str, parts: Mapping[str, Trained], defaults: Defaults
+) -> Manifest:
+    """Write five trained models as a bundle that ``load_bundle`` reads. ``parts``: keys of
+    ``manifest.PARTS``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(
         folder=folder,
@@ -126,7 +146,16 @@ def stored(trained: Trained) -> dict[str, torch.Tensor]:
 
 
 def _load(manifest: Manifest, name: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    part = manifest.parts[name]
+    kind, part = KINDS[name], manifest.parts[name]
     path = manifest.path(part.file)
-    weights = Dequantised(TensorFiles(path), source=path.name)
-    return build(lambda: _MAKERS[name](part.config), weights, dtype=dtype, device=device, source=path.name)
+    try:
+        config = kind.config(part.config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"The configuration of the {name} model in {manifest.folder} makes no sense ({error}); get the "
+            "model again."
+        ) from error
+    weights: Tensors = Dequantised(TensorFiles(path), source=path.name)
+    if kind.keys is not None:
+        weights = kind.keys(config, weights).read(weights)
+    return build(lambda: kind.model(config), weights, dtype=dtype, device=device, source=path.name)

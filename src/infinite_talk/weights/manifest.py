@@ -1,13 +1,13 @@
 """``model.json``: what a folder with a complete model says about itself. Read without loading torch.
 
-    {
-      "format": "infinite-talk-model/1",
-      "name": "...", "version": "...",
-      "transformer": {"config": {...}, "file": "transformer.safetensors"},
-      "vae": ..., "text": ..., "vision": ..., "speech": ...   likewise; "text" may name more "files"
-      "defaults": {"steps": 10, ...},                          presets.Defaults
-      "sha256": {"transformer.safetensors": "..."}             of every file
-    }
+{
+  "format": "infinite-talk-model/1",
+  "name": "...", "version": "...",
+  "transformer": {"config": {...}, "file": "transformer.safetensors"},
+  "vae": ..., "text": ..., "vision": ..., "speech": ...   likewise; "text" may name more "files"
+  "defaults": {"steps": 10, ...},                          presets.Defaults
+  "sha256": {"transformer.safetensors": "..."}             of every file
+}
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from infinite_talk.presets import Defaults
 
 FORMAT = "infinite-talk-model/1"
 FILE = "model.json"
+EMBEDDED = Path(__file__).resolve().parent.parent / "bundled" / "embedded"
+"""The folder of the model that comes with the package."""
 PARTS = ("transformer", "vae", "text", "vision", "speech")
 
 
@@ -46,6 +48,12 @@ class Manifest:
     defaults: Defaults
     sha256: Mapping[str, str]
 
+    @property
+    def digest(self) -> str:
+        """One checksum for all weights."""
+        lines = "".join(f"{name} {self.sha256[name]}\n" for name in sorted(self.sha256))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
     def path(self, file: str) -> Path:
         """Where a file of the model lies."""
         return self.folder / file
@@ -55,15 +63,16 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check the ``model.json`` of a folder.
 
     Raises:
-        CheckpointError: there is none, it is damaged or of another format, or a file it names is not in the folder.
+        CheckpointError: there is none, it is damaged or of another format, or a file it names is not in the
+            folder.
     """
     path = folder / FILE
     try:
         values = json.loads(path.read_text("utf-8"))
         if values["format"] != FORMAT:
             raise CheckpointError(
-                f"{path} has the format {values['format']!r}, this version reads {FORMAT!r}. Update the program or "
-                "get the model again."
+                f"{path} has the format {values['format']!r}, this version reads {FORMAT!r}. Update the "
+                "program or get the model again."
             )
         manifest = Manifest(
             folder=folder,
@@ -75,13 +84,14 @@ def read_manifest(folder: Path) -> Manifest:
         )
     except FileNotFoundError:
         raise CheckpointError(
-            f"{folder} is not a model folder: it has no {FILE}. Point to a folder that has one, or give none to use "
-            "the embedded model.",
+            f"{folder} is not a model folder: it has no {FILE}. Point to a folder that has one, or give none "
+            "to use the embedded model.",
             code="checkpoint_missing",
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is damaged ({type(error).__name__}: {error}); get the model again.", code="checkpoint_damaged"
+            f"{path} is damaged ({type(error).__name__}: {error}); get the model again.",
+            code="checkpoint_damaged",
         ) from error
     _check_files(manifest)
     return manifest
@@ -105,8 +115,8 @@ def verify(manifest: Manifest) -> None:
     for name, expected in manifest.sha256.items():
         if (found := sha256_of(manifest.path(name))) != expected:
             raise CheckpointError(
-                f"{manifest.path(name)} is not the file that {FILE} describes: its sha256 begins with {found[:12]}, "
-                f"expected {expected[:12]}. Get the model again.",
+                f"{manifest.path(name)} is not the file that {FILE} describes: its sha256 begins with "
+                f"{found[:12]}, expected {expected[:12]}. Get the model again.",
                 code="checkpoint_damaged",
             )
 
@@ -121,10 +131,15 @@ def _check_files(manifest: Manifest) -> None:
     names = {part.file for part in manifest.parts.values()} | set(manifest.sha256)
     for name in sorted(names):
         if Path(name).name != name:
-            raise CheckpointError(f"{FILE} names the file {name!r}, which is outside its folder; get the model again.")
+            raise CheckpointError(
+                f"{FILE} names the file {name!r}, which is outside its folder; get the model again."
+            )
         if not manifest.path(name).is_file():
             raise CheckpointError(
-                f"{manifest.path(name)} is missing; the model is incomplete, get it again.", code="checkpoint_missing"
+                f"{manifest.path(name)} is missing; the model is incomplete, get it again.",
+                code="checkpoint_missing",
             )
     if unchecked := sorted(names - set(manifest.sha256)):
-        raise CheckpointError(f"{FILE} has no checksum for {unchecked}; get the model again.", code="checkpoint_damaged")
+        raise CheckpointError(
+            f"{FILE} has no checksum for {unchecked}; get the model again.", code="checkpoint_damaged"
+        )

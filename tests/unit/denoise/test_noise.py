@@ -29,6 +29,8 @@ def test_noise_is_standard_normal_and_windows_are_independent() -> None:
 
 
 def test_the_bits_are_those_of_every_other_machine() -> None:
-    """A changed generator would make old recipes give other videos: that must be a decision, not an accident."""
+    """A changed generator would make old recipes give other videos: that must be a decision, not an
+    accident.
+    """
     digest = hashlib.sha256(noise_for(42, 3, SHAPE).numpy().tobytes()).hexdigest()
     assert digest == "49905dc00bf2986ba6f7e8e5ced5513e9e9c2885a897d314741a897e27869a6a"

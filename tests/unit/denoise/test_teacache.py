@@ -42,7 +42,9 @@ def test_threshold_zero_is_the_plain_denoiser(compat: Compat, text: float, audio
     for seed in (0, 1):
         guide = some_guide(seed=seed)
         noise = torch.randn(guide.latent_shape, generator=torch.Generator().manual_seed(seed))
-        assert torch.equal(denoise(cache, rule, guide, noise), denoise(Plain(transformer), rule, guide, noise))
+        assert torch.equal(
+            denoise(cache, rule, guide, noise), denoise(Plain(transformer), rule, guide, noise)
+        )
 
 
 @pytest.mark.parametrize(("text", "audio", "passes"), [(3.0, 2.0, 3), (1.0, 2.0, 2), (1.0, 1.0, 1)])
@@ -90,12 +92,16 @@ def test_skips_never_add_up_to_the_threshold(moves: list[float], threshold: floa
 
 
 @given(moves=st.lists(st.floats(0, 2), min_size=6, max_size=20), threshold=st.floats(0, 3))
-def test_official_bookkeeping_agrees_when_three_branches_are_asked(moves: list[float], threshold: float) -> None:
+def test_official_bookkeeping_agrees_when_three_branches_are_asked(
+    moves: list[float], threshold: float
+) -> None:
     """The two differ only in the cases that the official program gets wrong."""
     steps = len(moves)
     schedule = ByCallNumber(steps, threshold, lambda x: x, lambda step, _: moves[step])
     for _window in range(2):
-        for step, skip in enumerate(skipped_steps(steps, threshold, lambda x: x, lambda step, _: moves[step])):
+        for step, skip in enumerate(
+            skipped_steps(steps, threshold, lambda x: x, lambda step, _: moves[step])
+        ):
             for slot, branch in enumerate((Branch.COND, Branch.DROP_TEXT, Branch.UNCOND)):
                 assert schedule.next(Question(step, torch.zeros(1), branch, None)) == (slot, skip)
 

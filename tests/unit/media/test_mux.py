@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -222,6 +223,25 @@ def test_blocks_are_exactly_as_long_as_the_video():
     sound = tone(0.5, 37_800, 2)
     form = format_for(sound.rate, sound.channels)
     assert sum(len(block) for block in blocks_for(sound, form, 1000)) == form.samples(1000) == 40 * 44_100
+
+
+def test_sound_is_read_as_it_is_needed():
+    """Hours of sound are never in memory: a block is read when the ones before it have been used."""
+    read = 0
+
+    class Endless:
+        rate, channels, samples = 48_000, 2, 10**12
+
+        def blocks(self, start: int = 0, end: int | None = None) -> Iterator[np.ndarray]:
+            nonlocal read
+            while True:
+                read += 48_000
+                yield np.zeros((48_000, 2), np.float32)
+
+    used = 0
+    for block in itertools.islice(blocks_for(Endless(), format_for(48_000, 2), 10**9), 500):
+        used += len(block)
+        assert read - used < 2 * 48_000
 
 
 def test_parts_of_another_encoding_are_refused(tmp_path: Path):

@@ -1,8 +1,9 @@
 """TeaCache (Liu et al., 2024): when the time embedding has hardly moved, reuse what the blocks did before.
 
-How far it moved since the last step, mapped through a polynomial fitted to the model, is added up; while the sum
-stays under a threshold the blocks are skipped and their last change of the tokens is added again. The embedding
-depends on the time alone, so which steps are skipped is known before the first one: nothing waits for the device.
+How far it moved since the last step, mapped through a polynomial fitted to the model, is added up; while the
+sum stays under a threshold the blocks are skipped and their last change of the tokens is added again. The
+embedding depends on the time alone, so which steps are skipped is known before the first one: nothing waits
+for the device.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Schedule(Protocol):
     """Which calls are skipped, and where each call keeps what the blocks did."""
 
     def next(self, question: Question) -> tuple[Hashable, bool]:
-        """The memory slot of this call, and whether its blocks are skipped. Called once per question, in order."""
+        """The memory slot of this call, and whether its blocks are skipped. Called once per question, in
+        order.
+        """
         ...
 
 
@@ -80,7 +83,9 @@ class ByCallNumber:
     share memories that are not theirs, and the count does not start again with the window.
     """
 
-    def __init__(self, steps: int, threshold: float, polynomial: Callable[[float], float], distance: Distance):
+    def __init__(
+        self, steps: int, threshold: float, polynomial: Callable[[float], float], distance: Distance
+    ) -> None:
         self._threshold, self._polynomial, self._distance = threshold, polynomial, distance
         self._calls_per_round = OFFICIAL_SLOTS * steps
         self._call = 0
@@ -126,11 +131,15 @@ def step_cache(
     """
     chosen = cache.coefficients or coefficients
     if not chosen:
-        raise UsageError("This model has no step cache coefficients of its own: give them, or switch the cache off.")
+        raise UsageError(
+            "This model has no step cache coefficients of its own: give them, or switch the cache off."
+        )
     polynomial, distance = _polynomial(chosen), distances(transformer, sampler)
     if sampler.compat is Compat.OFFICIAL:
         return StepCache(transformer, ByCallNumber(sampler.steps, cache.threshold, polynomial, distance))
-    return StepCache(transformer, ByBranch(skipped_steps(sampler.steps, cache.threshold, polynomial, distance)))
+    return StepCache(
+        transformer, ByBranch(skipped_steps(sampler.steps, cache.threshold, polynomial, distance))
+    )
 
 
 def _polynomial(coefficients: Sequence[float]) -> Callable[[float], float]:
