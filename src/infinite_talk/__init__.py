@@ -31,12 +31,24 @@ from infinite_talk.request import APG, AudioLayout, Box, Compat, Request, Speake
 from infinite_talk.settings import Device, Precision, Settings
 
 if TYPE_CHECKING:
-    from infinite_talk.engine import Engine, Result, talk
+    from infinite_talk.engine import Engine, Preview, Result, talk
+    from infinite_talk.inputs import read_job_file
+    from infinite_talk.media.recipe import read_recipe
     from infinite_talk.types import Clip
+    from infinite_talk.weights.manifest import verify_model
 
 __version__ = "0.1.0"
 
-_LATER = {"Engine": "engine", "Result": "engine", "talk": "engine", "Clip": "types"}
+_LATER = {
+    "Clip": "types",
+    "Engine": "engine",
+    "Preview": "engine",
+    "Result": "engine",
+    "read_job_file": "inputs",
+    "read_recipe": "media.recipe",
+    "talk": "engine",
+    "verify_model": "weights.manifest",
+}
 """Names whose modules are loaded at first use: they bring torch, and a command that only complains should
 not.
 """
@@ -66,6 +78,7 @@ __all__ = [
     "OutOfMemoryError",
     "Phase",
     "Precision",
+    "Preview",
     "Progress",
     "Request",
     "Result",
@@ -75,5 +88,8 @@ __all__ = [
     "TeaCache",
     "UsageError",
     "__version__",
+    "read_job_file",
+    "read_recipe",
     "talk",
+    "verify_model",
 ]
