@@ -33,6 +33,7 @@ from infinite_talk.settings import Device, Precision, Settings
 if TYPE_CHECKING:
     from infinite_talk.engine import Engine, Preview, Result, talk
     from infinite_talk.inputs import read_job_file
+    from infinite_talk.media.contact_sheet import contact_sheet
     from infinite_talk.media.recipe import read_recipe
     from infinite_talk.types import Clip
     from infinite_talk.weights.manifest import verify_model
@@ -44,6 +45,7 @@ _LATER = {
     "Engine": "engine",
     "Preview": "engine",
     "Result": "engine",
+    "contact_sheet": "media.contact_sheet",
     "read_job_file": "inputs",
     "read_recipe": "media.recipe",
     "talk": "engine",
@@ -88,6 +90,7 @@ __all__ = [
     "TeaCache",
     "UsageError",
     "__version__",
+    "contact_sheet",
     "read_job_file",
     "read_recipe",
     "talk",
