@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from infinite_talk.engine import Engine, Preview, Result, talk
     from infinite_talk.inputs import read_job_file
     from infinite_talk.media.contact_sheet import contact_sheet
-    from infinite_talk.media.recipe import read_recipe
+    from infinite_talk.media.recipe import Recipe, read_recipe
     from infinite_talk.types import Clip
     from infinite_talk.weights.manifest import verify_model
 
@@ -44,6 +44,7 @@ _LATER = {
     "Clip": "types",
     "Engine": "engine",
     "Preview": "engine",
+    "Recipe": "media.recipe",
     "Result": "engine",
     "contact_sheet": "media.contact_sheet",
     "read_job_file": "inputs",
@@ -82,6 +83,7 @@ __all__ = [
     "Precision",
     "Preview",
     "Progress",
+    "Recipe",
     "Request",
     "Result",
     "Settings",
