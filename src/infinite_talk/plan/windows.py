@@ -1,7 +1,7 @@
 """Windows: which frames of the time line each pass of the model covers. Integers only.
 
 A window always has full size F, because the model knows no other; what it has more than the video needs is
-cut by its ``new``. Within a shot a window begins every ``F - motion`` frames, so that neighbours share ``motion``.
+cut by its ``new``. Within a shot a window begins every ``F - motion`` frames: neighbours share ``motion``.
 """
 
 from __future__ import annotations

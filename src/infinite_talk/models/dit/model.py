@@ -1,0 +1,267 @@
+"""``WanTransformer``: Wan2.1 image-to-video with InfiniteTalk's speech branch; predicts ``noise - data``.
+
+Parameter names are those of the published checkpoints. The work is split by how often it has to be done:
+``condition`` once per window, ``forward`` once per denoising step. ``forward`` in turn is ``embed``,
+``blocks_forward`` and ``head_forward``, which a step cache calls one by one.
+
+The residual stream has the dtype of the parameters; time embedding, modulation, norms and head are float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infinite_talk.models.dit.blocks import Block, modulate
+from infinite_talk.models.dit.condition import BlockCondition, Condition
+from infinite_talk.models.dit.config import DiTConfig
+from infinite_talk.models.dit.people import class_weights, voice_rotation
+from infinite_talk.models.dit.speech import SpeechProjection
+from infinite_talk.ops.attention import AttentionCallable, sdpa
+from infinite_talk.ops.norms import LayerNorm
+from infinite_talk.ops.rope import BASE, grid_rotation
+
+
+class ImageEmbedding(nn.Module):
+    """CLIP features of the reference picture ``(B, L, clip_dim)`` -> context ``(B, L, D)``."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(
+            LayerNorm(config.clip_dim, eps=1e-5),
+            nn.Linear(config.clip_dim, config.clip_dim),
+            nn.GELU(),
+            nn.Linear(config.clip_dim, config.dim),
+            LayerNorm(config.dim, eps=1e-5),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        out: Tensor = self.proj(image)
+        return out
+
+
+class Head(nn.Module):
+    """Tokens -> patches of velocity, float32."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.head = nn.Linear(config.dim, math.prod(config.patch_size) * config.out_dim)
+        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """``x`` (B, N, D), time embedding ``e`` (B, D) float32 -> (B, N, patch * out_dim)."""
+        shift, scale = (self.modulation.float() + e[:, None]).unsqueeze(2).unbind(1)
+        with torch.autocast(x.device.type, enabled=False):
+            return linear_float32(self.head, modulate(x.float(), shift, scale, self.eps))
+
+
+class WanTransformer(nn.Module):
+    """The video transformer.
+
+    Args:
+        config: sizes.
+        attention: kernel for every attention of the model, see ``ops/attention.py``.
+    """
+
+    def __init__(self, config: DiTConfig, attention: AttentionCallable = sdpa) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        self.patch_embedding = nn.Conv3d(config.in_dim, dim, config.patch_size, stride=config.patch_size)
+        self.text_embedding = nn.Sequential(
+            nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
+        )
+        self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList(Block(config, attention) for _ in range(config.num_layers))
+        self.head = Head(config)
+        self.img_emb = ImageEmbedding(config)
+        self.audio_proj = SpeechProjection(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the residual stream. Patch embeddings are never quantised, so their dtype tells."""
+        return self.patch_embedding.weight.dtype
+
+    # Once per window
+
+    def condition(
+        self,
+        text: Tensor | Sequence[Tensor],
+        image: Tensor,
+        speech: Tensor | None,
+        token_masks: Tensor | None,
+        reference: Tensor,
+    ) -> Condition:
+        """Compute what all steps of a window share. Differentiable.
+
+        Args:
+            text: features ``(B, L, text_dim)`` or B of ``(L, text_dim)``, ``L <= text_len``.
+            image: CLIP features ``(B, clip_tokens, clip_dim)``.
+            speech: windows ``(B, P, F, audio_window, audio_blocks, audio_channels)``, ``F = 4 (T - 1) + 1``;
+                ``None`` is the null condition: one person, all zeros.
+            token_masks: ``(B, P + 1, h, w)`` or ``(P + 1, h, w)``, each person, then the background, on the
+                latent grid; not read for one person.
+            reference: mask and latent channels of the reference picture ``(B, in_dim - out_dim, T, h, w)``.
+        """
+        config = self.config
+        grid = self._grid(reference)
+        if speech is None:
+            speech = self._silence(reference)
+        people = speech.shape[1]
+        text_tokens = self.text_embedding(self._padded(text))
+        image_tokens = self.img_emb(image.to(self.dtype))
+        speech_tokens = self.audio_proj(speech.to(self.dtype))
+        voices = voice_rotation(people, config, reference.device) if people > 1 else None
+        return Condition(
+            blocks=tuple(
+                BlockCondition(
+                    text=block.cross_attn.text_keys_values(text_tokens),
+                    image=block.cross_attn.image_keys_values(image_tokens),
+                    speech=block.audio_cross_attn.keys_values(speech_tokens, voices),
+                )
+                for block in self._blocks()
+            ),
+            reference=self._embed_patches(
+                reference, self.patch_embedding.weight[:, config.out_dim :], self.patch_embedding.bias
+            ),
+            rotation=grid_rotation(grid, config.head_dim, reference.device),
+            classes=self._classes(token_masks, people, reference, grid),
+            grid=grid,
+            people=people,
+        )
+
+    # Once per step
+
+    def forward(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        """Velocity ``(B, out_dim, T, h, w)`` float32 of a noisy latent of that shape.
+
+        Args:
+            timestep: ``(B,)``, 0 (data) .. 1000 (noise), may be fractional and differ between samples.
+        """
+        e, e0 = self.embed_time(timestep)
+        tokens = self.embed(latent, condition)
+        tokens = self.blocks_forward(tokens, e0, condition)
+        return self.head_forward(tokens, e, condition)
+
+    def embed_time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """Time embedding ``e`` (B, D) for the head and ``e0`` (B, 6, D) for the blocks, float32."""
+        with torch.autocast(timestep.device.type, enabled=False):
+            first, act, second = self.time_embedding
+            e = linear_float32(second, act(linear_float32(first, sinusoid(timestep, self.config.freq_dim))))
+            act, project = self.time_projection
+            e0 = torch.unflatten(linear_float32(project, act(e)), -1, (6, -1))
+        return e, e0
+
+    def modulation(self, timestep: Tensor) -> Tensor:
+        """``e0`` (B, 6, D): how the blocks are modulated at ``timestep``; what step caches compare."""
+        return self.embed_time(timestep)[1]
+
+    def embed(self, latent: Tensor, condition: Condition) -> Tensor:
+        """Noisy latent ``(B, out_dim, T, h, w)`` -> tokens ``(B, N, D)``, reference picture included."""
+        weight = self.patch_embedding.weight[:, : self.config.out_dim]
+        return self._embed_patches(latent, weight, None) + condition.reference
+
+    def blocks_forward(self, tokens: Tensor, e0: Tensor, condition: Condition) -> Tensor:
+        """Run all blocks over the tokens ``(B, N, D)``."""
+        for block, own in zip(self._blocks(), condition.blocks, strict=True):
+            tokens = block(tokens, e0, condition, own)
+        return tokens
+
+    def head_forward(self, tokens: Tensor, e: Tensor, condition: Condition) -> Tensor:
+        """Tokens ``(B, N, D)`` -> velocity ``(B, out_dim, T, h, w)`` float32."""
+        patches: Tensor = self.head(tokens, e)
+        shape = (*self.config.patch_size, self.config.out_dim)
+        parts = torch.unflatten(torch.unflatten(patches, -1, shape), 1, condition.grid)
+        # (B, T, H, W, pt, ph, pw, C) -> (B, C, T, pt, H, ph, W, pw)
+        return parts.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+    # Start of training
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Initial weights of training: Xavier for linear maps, small normal for embeddings, zero output."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1), generator=generator)
+        if self.patch_embedding.bias is not None:
+            nn.init.zeros_(self.patch_embedding.bias)
+        for layer in (*self.text_embedding, *self.time_embedding):
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02, generator=generator)
+        for name, parameter in self.named_parameters():
+            if name.endswith("modulation"):
+                nn.init.normal_(parameter, std=self.config.dim**-0.5, generator=generator)
+        nn.init.zeros_(self.head.head.weight)
+
+    # Parts of the above
+
+    def _blocks(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)
+
+    def _embed_patches(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Patches of ``(B, C, T, h, w)`` through weights (D, C, pt, ph, pw): a convolution as matmul."""
+        pt, ph, pw = self.config.patch_size
+        B, C, T, H, W = x.shape
+        parts = x.to(self.dtype).reshape(B, C, T // pt, pt, H // ph, ph, W // pw, pw)
+        patches = parts.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)  # (B, N, C * pt * ph * pw)
+        return F.linear(patches, weight.flatten(1), bias).to(self.dtype)
+
+    def _grid(self, reference: Tensor) -> tuple[int, int, int]:
+        """Tokens in time, height and width; shapes that do not divide into patches are our mistake."""
+        (pt, ph, pw), (frames, height, width) = self.config.patch_size, reference.shape[2:]
+        if reference.shape[1] != self.config.reference_dim or frames % pt or height % ph or width % pw:
+            raise ValueError(
+                f"the reference must be (B, {self.config.reference_dim}, T, h, w) in multiples of "
+                f"{(pt, ph, pw)}, not {tuple(reference.shape)}"
+            )
+        return frames // pt, height // ph, width // pw
+
+    def _padded(self, text: Tensor | Sequence[Tensor]) -> Tensor:
+        """Text features with zero rows up to ``text_len``; the model was trained to see the padding."""
+        length = self.config.text_len
+        rows = []
+        for features in text:
+            if features.shape[0] > length:
+                raise ValueError(f"{features.shape[0]} rows of text, the model takes at most {length}")
+            rows.append(F.pad(features, (0, 0, 0, length - features.shape[0])))
+        return torch.stack(rows).to(self.dtype)
+
+    def _silence(self, reference: Tensor) -> Tensor:
+        config = self.config
+        frames = (reference.shape[2] - 1) * config.vae_scale + 1
+        shape = (frames, config.audio_window, config.audio_blocks, config.audio_channels)
+        return reference.new_zeros((reference.shape[0], 1, *shape))
+
+    def _classes(
+        self, token_masks: Tensor | None, people: int, reference: Tensor, grid: tuple[int, int, int]
+    ) -> Tensor | None:
+        if people == 1:
+            return None
+        if token_masks is None or token_masks.shape[-3] != people + 1:
+            shape = None if token_masks is None else tuple(token_masks.shape)
+            raise ValueError(f"{people} people need token masks (B, {people + 1}, h, w), not {shape}")
+        masks = token_masks.to(reference.device).expand(reference.shape[0], -1, -1, -1)
+        return class_weights(masks, grid[1], grid[2])
+
+
+def sinusoid(timestep: Tensor, width: int) -> Tensor:
+    """Cosines, then sines of ``timestep`` (B,) at ``width / 2`` frequencies; float64 inside, float32 out."""
+    half = width // 2
+    exponents = torch.arange(half, dtype=torch.float64, device=timestep.device) / half
+    angles = timestep.double()[:, None] * BASE**-exponents
+    return torch.cat((angles.cos(), angles.sin()), dim=-1).float()
+
+
+def linear_float32(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer in float32 whatever its dtype."""
+    assert isinstance(layer, nn.Linear)
+    return F.linear(x.float(), layer.weight.float(), layer.bias.float())

@@ -1,0 +1,223 @@
+"""Layers of the causal video autoencoder, able to run on a whole sequence or on piece after piece.
+
+Activations are ``(B, C, F, H, W)`` in the ``channels_last_3d`` memory format: frame by frame work then sees
+``(B * F, C, H, W)`` in ``channels_last`` without a copy, and on a CPU a 3x3x3 convolution is faster.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PAST = 2
+"""Frames that a causal convolution of temporal size 3 looks back."""
+
+
+class Memory(dict[nn.Module, Tensor]):
+    """The last frames that each temporal layer has seen; starts empty, one per sequence."""
+
+
+def to_frames(x: Tensor) -> Tensor:
+    """``(B, C, F, H, W)`` to ``(B * F, C, H, W)``."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def from_frames(x: Tensor, batch: int) -> Tensor:
+    """``(B * F, C, H, W)`` back to ``(B, C, F, H, W)``."""
+    return x.reshape(batch, -1, *x.shape[1:]).transpose(1, 2)
+
+
+def with_past(layer: nn.Module, x: Tensor, memory: Memory | None) -> Tensor:
+    """Put the two frames before ``x`` in front of it: those remembered, or zeros at the beginning."""
+    before = None if memory is None else memory.get(layer)
+    if before is None:
+        before = x.new_zeros(x.shape[0], x.shape[1], PAST, *x.shape[3:])
+        before = before.contiguous(memory_format=torch.channels_last_3d)
+    x = torch.cat([before, x], dim=2)
+    if memory is not None:
+        memory[layer] = x[:, :, -PAST:].clone()  # a copy, or the view would keep the whole piece alive
+    return x
+
+
+class CausalConv3d(nn.Conv3d):
+    """Convolution that sees the present frame and, with a temporal size of 3, the two frames before it."""
+
+    def __init__(self, inputs: int, outputs: int, size: int | tuple[int, int, int]) -> None:
+        time, height, width = (size, size, size) if isinstance(size, int) else size
+        super().__init__(inputs, outputs, (time, height, width), padding=(0, height // 2, width // 2))
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        if self.kernel_size[0] == 1:
+            return super().forward(x)
+        x = with_past(self, x, memory)
+        if by_frames(x):
+            return sum_of_frames(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+def by_frames(x: Tensor) -> bool:
+    """Whether ``sum_of_frames`` is the faster way for ``x`` ``(B, C, F, H, W)``.
+
+    On a CPU torch gives a convolution in three dimensions to oneDNN only when the input is batched or
+    B * C * F * H exceeds 20480; its own kernel is up to 6 times slower. Flat convolutions know no such limit.
+    """
+    return x.device.type == "cpu" and x.shape[0] == 1 and x.shape[:4].numel() <= 20480
+
+
+def sum_of_frames(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The causal 3x3x3 convolution of ``(1, C, PAST + F, H, W)`` as three flat ones over shifted frames."""
+    frames = to_frames(x)
+    count = len(frames) - PAST
+    kernels = weight.unbind(2)
+    total = functional.conv2d(frames[:count], kernels[0], bias, padding=1)
+    total += functional.conv2d(frames[1 : 1 + count], kernels[1], padding=1)
+    total += functional.conv2d(frames[2:], kernels[2], padding=1)
+    return from_frames(total, 1)
+
+
+class ChannelNorm(nn.Module):
+    """Scale the channel vector of each place to length sqrt(C), then each channel by ``gamma``."""
+
+    def __init__(self, channels: int, *, pictures: bool = False) -> None:
+        super().__init__()
+        self.root = channels**0.5
+        self.gamma = nn.Parameter(torch.ones(channels, 1, 1) if pictures else torch.ones(channels, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        precision = torch.promote_types(x.dtype, torch.float32)
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=precision)
+        scale = self.root / length.clamp_min(1e-12)
+        normal: Tensor = x * scale.to(x.dtype) * self.gamma.to(x.dtype)
+        return normal
+
+
+class SiLU(nn.Module):
+    """SiLU that overwrites its input, always a fresh output of a norm, when no gradient is wanted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.silu(x, inplace=not torch.is_grad_enabled())
+
+
+class Chain(nn.Sequential):
+    """Layers one after another; those that look back in time are handed the memory."""
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        for layer in self:
+            x = layer(x, memory) if isinstance(layer, TEMPORAL) else layer(x)
+        return x
+
+
+class ResidualBlock(nn.Module):
+    """Two causal convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        # The places 1, 4 and 5 hold no weights; 5 is a dropout of 0 in the Wan checkpoints' numbering.
+        self.residual = Chain(
+            ChannelNorm(inputs),
+            SiLU(),
+            CausalConv3d(inputs, outputs, 3),
+            ChannelNorm(outputs),
+            SiLU(),
+            nn.Identity(),
+            CausalConv3d(outputs, outputs, 3),
+        )
+        self.shortcut = CausalConv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        shortcut: Tensor = self.shortcut(x)
+        residual: Tensor = self.residual(x, memory)
+        return shortcut + residual
+
+
+class FrameAttention(nn.Module):
+    """Single-head attention among the places of each frame."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels, pictures=True)
+        self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.proj = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.proj.weight)  # a fresh network begins as if without attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = to_frames(x)
+        places = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2).unsqueeze(1)  # (B F, 1, H W, 3 C)
+        query, key, value = places.chunk(3, dim=-1)
+        mixed = functional.scaled_dot_product_attention(query, key, value).squeeze(1).transpose(1, 2)
+        return x + from_frames(self.proj(mixed.reshape(frames.shape)), x.shape[0])
+
+
+class PadRightBottom(nn.Module):
+    """One row of zeros below and one column to the right of ``(N, C, H, W)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pad(x, (0, 1, 0, 1))
+
+
+class Double(nn.Module):
+    """Repeat each pixel of ``(N, C, H, W)`` in both directions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Downsample(nn.Module):
+    """Halve the picture; with ``time`` also halve the frames after the first, which passes alone."""
+
+    def __init__(self, channels: int, *, time: bool) -> None:
+        super().__init__()
+        self.resample = nn.Sequential(PadRightBottom(), nn.Conv2d(channels, channels, 3, stride=2))
+        self.time_conv = nn.Conv3d(channels, channels, (3, 1, 1), stride=(2, 1, 1)) if time else None
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        x = from_frames(self.resample(to_frames(x)), x.shape[0])
+        if self.time_conv is None:
+            return x
+        before = None if memory is None else memory.get(self)
+        if memory is not None:
+            memory[self] = x[:, :, -1:].clone()
+        if before is not None:
+            halved: Tensor = self.time_conv(torch.cat([before, x], dim=2))
+            return halved
+        if x.shape[2] == 1:
+            return x
+        return torch.cat([x[:, :, :1], self.time_conv(x)], dim=2)
+
+
+class Upsample(nn.Module):
+    """Double the picture and halve its channels; with ``time`` also double the frames after the first."""
+
+    def __init__(self, channels: int, *, time: bool) -> None:
+        super().__init__()
+        self.resample = nn.Sequential(Double(), nn.Conv2d(channels, channels // 2, 3, padding=1))
+        self.time_conv = nn.Conv3d(channels, 2 * channels, (3, 1, 1)) if time else None
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        if self.time_conv is not None:
+            x = self._double_time(x, memory)
+        return from_frames(self.resample(to_frames(x)), x.shape[0])
+
+    def _double_time(self, x: Tensor, memory: Memory | None) -> Tensor:
+        if memory is not None and self in memory:
+            return self._doubled(x, memory)
+        # The first frame of a video stands for itself alone, and the convolution in time never sees it:
+        # to the frames after it, the past is zeros.
+        first, rest = x[:, :, :1], x[:, :, 1:]
+        doubled = self._doubled(rest, memory)
+        return torch.cat([first, doubled], dim=2) if doubled.shape[2] else first
+
+    def _doubled(self, x: Tensor, memory: Memory | None) -> Tensor:
+        assert self.time_conv is not None
+        seen = with_past(self, x, memory)
+        if x.shape[2] == 0:
+            return x
+        # A pair's channels: all of its earlier frame, then all of its later one.
+        pairs: Tensor = self.time_conv(seen)  # (B, 2 C, F, H, W)
+        pairs = pairs.reshape(len(x), 2, -1, *x.shape[2:]).permute(0, 3, 1, 4, 5, 2)  # (B, F, 2, H, W, C)
+        return pairs.flatten(1, 2).permute(0, 4, 1, 2, 3)
+
+
+TEMPORAL = (CausalConv3d, Chain, ResidualBlock, Downsample, Upsample)
+"""Layers whose ``forward`` takes a memory."""
