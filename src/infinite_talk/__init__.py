@@ -29,12 +29,11 @@ from infinite_talk.errors import (
 from infinite_talk.progress import Phase, Progress
 from infinite_talk.request import APG, AudioLayout, Box, Compat, Request, Speaker, TeaCache
 from infinite_talk.settings import Device, Precision, Settings
+from infinite_talk.version import __version__
 
 if TYPE_CHECKING:
     from infinite_talk.engine import Engine, Result, talk
     from infinite_talk.types import Clip
-
-__version__ = "0.1.0"
 
 _LATER = {"Engine": "engine", "Result": "engine", "talk": "engine", "Clip": "types"}
 """Names whose modules are loaded at first use: they bring torch, and a command that only complains should
