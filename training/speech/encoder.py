@@ -1,8 +1,8 @@
 """The embedded speech encoder, a small wav2vec 2.0, and the heads that supervise it.
 
-The convolutions have the kernels and strides of wav2vec2-base. Their output is interpolated linearly (ends aligned)
-to the video's 25 frames a second before the transformer, as InfiniteTalk does, and the stacked outputs of the
-layers are the features of the video model.
+The convolutions have the kernels and strides of wav2vec2-base. Their output is interpolated linearly (ends
+aligned) to the video's 25 frames a second before the transformer, as InfiniteTalk does, and the stacked
+outputs of the layers are the features of the video model.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Wav2Vec2Config, Wav2Vec2Model
-
 from training.speech.phonemes import CHANNELS, CLASSES
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 CONTEXT = 2  # frames before and after whose class a layer must also know
 
@@ -138,7 +137,9 @@ class SpeechTrainer(nn.Module):
 
 
 def save(trainer: SpeechTrainer, folder: Path) -> None:
-    """Write `encoder.safetensors` (fp16, names of transformers' Wav2Vec2Model, config as metadata) and `heads`."""
+    """Write `encoder.safetensors` (fp16, names of transformers' Wav2Vec2Model, config as metadata) and
+    `heads`.
+    """
     config = trainer.encoder.model.config.to_json_string(use_diff=True)
     encoder = {k: v.half().contiguous().cpu() for k, v in trainer.encoder.model.state_dict().items()}
     save_file(encoder, str(folder / "encoder.safetensors"), {"config": config})
