@@ -2,8 +2,8 @@
 
     python -m training.speech.listen --model runs/speech --out chart.png recording.wav ...
 
-A recording has no true mouth track, so this is a plausibility check: people open their mouths wider where they are
-louder, and close them where they are silent.
+A recording has no true mouth track, so this is a plausibility check: people open their mouths wider where
+they are louder, and close them where they are silent.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import resample_poly
-
 from training.speech.encoder import SpeechTrainer, load
 from training.speech.score import best_lag, correlation, normalise
 from training.speech.tracks import speech_level, to_frames
