@@ -62,12 +62,12 @@ class VAEConfig:
     @property
     def spatial_stride(self) -> int:
         """Pixels per latent cell along each side."""
-        return self.patch * 2 ** (len(self.dim_mult) - 1)
+        return self.patch << (len(self.dim_mult) - 1)
 
     @property
     def temporal_stride(self) -> int:
         """Frames per latent frame, after the first one."""
-        return 2 ** sum(self.temporal_downsample)
+        return 1 << sum(self.temporal_downsample)
 
     @property
     def picture_channels(self) -> int:

@@ -1,16 +1,17 @@
 """The causal video autoencoder of Wan2.1, as plain modules under the checkpoint's own names.
 
-Every layer looks only backwards in time, so a video can be processed at once (training, speed) or piece by piece
-with a memory of the last frames (bounded memory, first frames early); both give the same numbers.
+Every layer looks only backwards in time, so a video can be processed at once (training, speed) or piece by
+piece with a memory of the last frames (bounded memory, first frames early); both give the same numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from infinite_talk.models.vae.config import VAEConfig
 from infinite_talk.models.vae.layers import (
@@ -34,7 +35,7 @@ class Encoder(nn.Module):
         widths = [config.dim * factor for factor in (1, *config.dim_mult)]
         self.conv1 = CausalConv3d(config.picture_channels, widths[0], 3)
         self.downsamples = Chain()
-        for level, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for level, (inputs, outputs) in enumerate(pairwise(widths)):
             for block in range(config.num_res_blocks):
                 self.downsamples.append(ResidualBlock(inputs if block == 0 else outputs, outputs))
             if level < len(config.temporal_downsample):
@@ -106,7 +107,7 @@ class VideoVAE(nn.Module):
         return self._moments(self._whole_groups(video), None)
 
     def encode_chunks(self, video: Tensor) -> Iterator[Tensor]:
-        """Yield the latent of ``encode`` one latent frame at a time, from 1 and then ``temporal_stride`` frames."""
+        """Yield the latent of ``encode`` frame by frame: of 1, then ``temporal_stride`` video frames."""
         memory = Memory()
         video = self._whole_groups(video)
         stride = self.config.temporal_stride
@@ -122,9 +123,9 @@ class VideoVAE(nn.Module):
         return self._pictures(latent, None)
 
     def decode_chunks(self, latent: Tensor, latents_per_chunk: int = 1) -> Iterator[Tensor]:
-        """Yield the frames of ``decode`` piece by piece: with 1 latent frame per piece, 1 frame and then 4, 4, ..."""
+        """Yield the frames of ``decode`` piece by piece; from single latent frames 1, 4, 4, ..."""
         memory = Memory()
-        for piece in latent.split(latents_per_chunk, dim=2):
+        for piece in torch.split(latent, latents_per_chunk, dim=2):
             yield self._pictures(piece, memory).clamp(-1, 1)
 
     def normalise(self, mu: Tensor) -> Tensor:
@@ -161,11 +162,11 @@ def _fold(video: Tensor, patch: int) -> Tensor:
     """``(B, 3, F, H, W)`` to ``(B, 3 patch^2, F, H / patch, W / patch)``."""
     if patch == 1:
         return video
-    return F.pixel_unshuffle(video.transpose(1, 2), patch).transpose(1, 2)
+    return functional.pixel_unshuffle(video.transpose(1, 2), patch).transpose(1, 2)
 
 
 def _unfold(video: Tensor, patch: int) -> Tensor:
     """The inverse of ``_fold``."""
     if patch == 1:
         return video
-    return F.pixel_shuffle(video.transpose(1, 2), patch).transpose(1, 2)
+    return functional.pixel_shuffle(video.transpose(1, 2), patch).transpose(1, 2)

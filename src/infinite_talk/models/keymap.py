@@ -1,0 +1,118 @@
+"""Immutable maps between the names in a published checkpoint and those of our modules, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from infinite_talk.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one of our tensors is stored."""
+
+    stored: str
+    part: int = 0  # which of the equal ``parts`` of the stored tensor along its first axis
+    parts: int = 1
+    dropped: int = 0  # leading axes of size 1 that ours lacks
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """Our tensor out of the stored one; a view."""
+        for _ in range(self.dropped):
+            tensor = tensor.squeeze(0)
+        return tensor.chunk(self.parts)[self.part] if self.parts > 1 else tensor
+
+    def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of our tensor; ``()`` when the stored one cannot hold it."""
+        shape = stored[self.dropped :]
+        if any(size != 1 for size in stored[: self.dropped]):
+            return ()
+        if self.parts == 1:
+            return shape
+        return (shape[0] // self.parts, *shape[1:]) if shape and shape[0] % self.parts == 0 else ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMap:
+    """One dialect of checkpoints: our name -> where it is stored, and what is stored but not needed."""
+
+    dialect: str
+    entries: Mapping[str, Entry]
+    ignored: tuple[str, ...] = ()  # beginnings of stored names
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """All stored names that are read."""
+        return frozenset(entry.stored for entry in self.entries.values())
+
+    def read(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors of a checkpoint under our names, taken when asked for.
+
+        Raises:
+            CheckpointError: a stored name is missing, or one is there that is neither needed nor ignored.
+        """
+        wanted = self.stored
+        missing = sorted(wanted - set(tensors))
+        unexpected = sorted(
+            name for name in tensors if name not in wanted and not name.startswith(self.ignored)
+        )
+        if missing or unexpected:
+            raise CheckpointError(
+                f"The checkpoint is not a complete {self.dialect}: {_some('missing', missing)}; "
+                f"{_some('unexpected', unexpected)}. Check that it belongs to this model and configuration.",
+                code="checkpoint_mismatch",
+            )
+        return _Mapped(tensors, self.entries)
+
+    def write(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of ``read``: our tensors under the stored names; what was ignored is not there."""
+        pieces: dict[str, dict[int, Tensor]] = {}
+        dropped: dict[str, int] = {}
+        for name, entry in self.entries.items():
+            pieces.setdefault(entry.stored, {})[entry.part] = ours[name]
+            dropped[entry.stored] = entry.dropped
+        whole = {
+            name: torch.cat([parts[i] for i in sorted(parts)]) if len(parts) > 1 else parts[0]
+            for name, parts in pieces.items()
+        }
+        return {name: tensor[(None,) * dropped[name]] for name, tensor in whole.items()}
+
+
+def choose(maps: Iterable[KeyMap], stored: Iterable[str]) -> KeyMap:
+    """The dialect with most of its names there; when none is complete, it says best what is wrong."""
+    names = frozenset(stored)
+    return min(maps, key=lambda candidate: len(candidate.stored - names))
+
+
+def _some(heading: str, names: list[str]) -> str:
+    some = f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
+    return f"{len(names)} {heading}{some}"
+
+
+class _Mapped(Mapping[str, Tensor]):
+    """A checkpoint seen through a map."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], entries: Mapping[str, Entry]) -> None:
+        self._tensors, self._entries = tensors, entries
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes without reading tensors, when the checkpoint knows its own."""
+        known = getattr(self._tensors, "shapes", None)
+        if not isinstance(known, dict):
+            known = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+        return {name: entry.shape(known[entry.stored]) for name, entry in self._entries.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        entry = self._entries[name]
+        return entry.take(self._tensors[entry.stored])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
