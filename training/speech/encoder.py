@@ -119,11 +119,13 @@ def _drop(encoder: nn.Module) -> None:
 
 
 def save(trainer: SpeechTrainer, folder: Path) -> None:
-    """Write `encoder.safetensors` (fp16, names of transformers' Wav2Vec2Model, config as metadata) and `heads`."""
+    """Write `encoder.safetensors` (names of transformers' Wav2Vec2Model) and `heads.safetensors`, both fp16.
+
+    The encoder's metadata holds its `SpeechConfig` as JSON under "config".
+    """
     encoder = _half(trainer.encoder.model.state_dict())
-    save_file(
-        encoder, str(folder / "encoder.safetensors"), {"config": json.dumps(asdict(trainer.encoder.config))}
-    )
+    config = json.dumps(asdict(trainer.encoder.config))
+    save_file(encoder, str(folder / "encoder.safetensors"), {"config": config})
     heads = _half({k: v for k, v in trainer.state_dict().items() if not k.startswith("encoder.")})
     labels = {"classes": " ".join(CLASSES), "channels": " ".join(CHANNELS)}
     save_file(heads, str(folder / "heads.safetensors"), labels)
