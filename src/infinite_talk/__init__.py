@@ -1,3 +1,79 @@
-"""Infinite Talk: one portrait and a speech recording in, a lip-synced talking video of any length out."""
+"""Infinite Talk: one portrait and a speech recording in, a lip-synced talking video of any length out.
+
+    from infinite_talk import Engine, Request, Speaker
+
+    engine = Engine()
+    request = Request(image=Path("me.png"), speakers=(Speaker(audio=Path("speech.wav")),))
+    engine.write(request, Path("me.mp4"))          # or: for clip in engine.generate(request): ...
+
+``talk("me.png", "speech.wav", "me.mp4")`` does the same in one call.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from infinite_talk.errors import (
+    Cancelled,
+    CapabilityError,
+    CheckpointError,
+    InfiniteTalkError,
+    InputError,
+    NoSpaceError,
+    NumericalError,
+    OutOfMemoryError,
+    TakeError,
+    UsageError,
+)
+from infinite_talk.progress import Phase, Progress
+from infinite_talk.request import APG, AudioLayout, Box, Compat, Request, Speaker, TeaCache
+from infinite_talk.settings import Device, Precision, Settings
+
+if TYPE_CHECKING:
+    from infinite_talk.engine import Engine, Result, talk
+    from infinite_talk.types import Clip
 
 __version__ = "0.1.0"
+
+_LATER = {"Engine": "engine", "Result": "engine", "talk": "engine", "Clip": "types"}
+"""Names whose modules are loaded at first use: they bring torch, and a command that only complains should
+not.
+"""
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module holds
+    if name in _LATER:
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "APG",
+    "AudioLayout",
+    "Box",
+    "Cancelled",
+    "CapabilityError",
+    "CheckpointError",
+    "Clip",
+    "Compat",
+    "Device",
+    "Engine",
+    "InfiniteTalkError",
+    "InputError",
+    "NoSpaceError",
+    "NumericalError",
+    "OutOfMemoryError",
+    "Phase",
+    "Precision",
+    "Progress",
+    "Request",
+    "Result",
+    "Settings",
+    "Speaker",
+    "TakeError",
+    "TeaCache",
+    "UsageError",
+    "__version__",
+    "talk",
+]

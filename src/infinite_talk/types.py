@@ -7,13 +7,16 @@ Pictures between rooms are float in [-1, 1] and channel-first unless a comment s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # the rooms that read inputs and plan windows start without loading torch
+    import torch
 
 FPS = 25
 """Frames per second of the model: one speech feature vector per video frame."""
@@ -49,12 +52,30 @@ class Pictures(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Soundtrack:
-    """What the viewer hears: the original recording(s) mixed, at their own rate and channel count."""
+class Soundtrack(Protocol):
+    """What the viewer hears: the original recording(s) mixed, read anew from the files in bounded memory."""
 
-    samples: NDArray[np.float32]  # (samples, channels), -1..1
-    rate: int
+    @property
+    def rate(self) -> int:
+        """Samples per second: the original's, the highest one among several people."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """The original's, the largest number among several people."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """Exact length, padded or cut to the video's: ``round(frames * rate / 25)``."""
+        ...
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[NDArray[np.float32]]:
+        """Sample numbers ``start`` to ``end`` in order, as ``(n, channels)`` in -1..1, about a second each.
+
+        Every call decodes the files again from their beginning, with the same result: read it in one pass.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +122,11 @@ class Plan:
     windows: tuple[Window, ...]
     length: int
 
+    @property
+    def shown(self) -> Plan:
+        """Without windows that add nothing; the official program makes such at the end of some videos."""
+        return Plan(tuple(window for window in self.windows if window.new), self.length)
+
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
@@ -108,9 +134,11 @@ class Conditioning:
 
     prompts: tuple[torch.Tensor, ...]  # each (L, D text), one per prompt of the request
     negative: torch.Tensor  # (L, D text)
-    speech: tuple[torch.Tensor, ...]  # per person (F + padding, K, D speech)
+    speech: tuple[torch.Tensor, ...]  # per person (features, K, D speech)
+    hearing: tuple[
+        tuple[torch.Tensor, ...], ...
+    ]  # per window and person (F, 5): numbers of the features heard
     token_masks: torch.Tensor  # (P + 1, latent H, latent W) in {0, 1}
-    colour_reference: torch.Tensor  # (3, H, W): the first picture, for colour statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +152,11 @@ class Guide:
     speech: torch.Tensor  # (P, F, 5, K, D speech)
     token_masks: torch.Tensor  # (P + 1, H, W)
     motion: torch.Tensor  # (16, motion latents, H, W): held fixed while denoising
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """``(16, T, H, W)`` of the latent that this guide is for."""
+        return self.motion.shape[0], *self.reference.shape[1:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,8 @@
+"""What the models are told: text, picture, speech, people and motion become ``Conditioning`` and
+``Guide``.
+"""
+
+from infinite_talk.conditioning.encode import encode, guide_for
+from infinite_talk.conditioning.image import Reference, References
+
+__all__ = ["Reference", "References", "encode", "guide_for"]

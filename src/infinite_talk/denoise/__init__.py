@@ -1,0 +1,1 @@
+"""From noise to the latent of one window: schedule, stepper, guidance, noise, loop, step caches."""

@@ -1,0 +1,56 @@
+"""The two doors of this room: ``encode`` once per video, ``guide_for`` once per window."""
+
+from __future__ import annotations
+
+import torch
+
+from infinite_talk.conditioning.image import References
+from infinite_talk.conditioning.people import encode_people
+from infinite_talk.conditioning.speech import encode_speech, listen, speech_window
+from infinite_talk.conditioning.text import encode_texts, prompt_for
+from infinite_talk.inputs.validate import prompts_of
+from infinite_talk.presets import given
+from infinite_talk.request import Request
+from infinite_talk.rooms import Rooms
+from infinite_talk.types import Conditioning, Guide, Plan, Source, Window
+
+
+def encode(source: Source, plan: Plan, request: Request, rooms: Rooms) -> Conditioning:
+    """Everything that is constant for the whole video. ``request`` is resolved."""
+    *prompts, negative = encode_texts([*prompts_of(request.prompt), given(request.negative_prompt)], rooms)
+    speech = encode_speech(source, plan, request.compat, rooms)
+    return Conditioning(
+        prompts=tuple(prompts),
+        negative=negative,
+        speech=speech,
+        hearing=listen(speech, plan, request.compat),
+        token_masks=encode_people(source, rooms),
+    )
+
+
+def guide_for(
+    window: Window,
+    conditioning: Conditioning,
+    references: References,
+    motion: torch.Tensor | None,
+    rooms: Rooms,
+) -> Guide:
+    """What one window must obey.
+
+    ``motion`` are the last finished frames before it, ``(3, overlap, H, W)`` in [-1, 1]; a window without
+    overlap starts from its reference picture instead.
+    """
+    reference = references.at(window.reference)
+    start = reference.start
+    if window.overlap:
+        assert motion is not None, "this window continues another one"
+        start = rooms.encode_video(motion)
+    return Guide(
+        text=prompt_for(conditioning.prompts, window.index),
+        negative=conditioning.negative,
+        image=reference.features,
+        reference=reference.latents,
+        speech=speech_window(conditioning.speech, conditioning.hearing[window.index]),
+        token_masks=conditioning.token_masks,
+        motion=start,
+    )

@@ -1,0 +1,50 @@
+"""``Sampler``: how a window is walked from noise to latent; the same for every window of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from infinite_talk.denoise.guidance import Guidance, guidance
+from infinite_talk.denoise.schedules import timesteps
+from infinite_talk.denoise.steppers import Euler, Stepper
+from infinite_talk.request import APG, Compat, Request
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampler:
+    """Schedule and rules. ``stepper`` and ``guidance`` are made anew for each window, as they may have a
+    memory.
+    """
+
+    times: torch.Tensor  # (steps + 1,), falling from 1000 to 0
+    text_guidance: float
+    audio_guidance: float
+    apg: APG | None = None
+    compat: Compat = Compat.FIXED
+
+    @classmethod
+    def of(cls, request: Request) -> Sampler:
+        """The sampler of a resolved request (``presets.resolve``)."""
+        assert request.steps is not None and request.shift is not None, "resolve the request first"
+        assert request.text_guidance is not None and request.audio_guidance is not None
+        return cls(
+            timesteps(request.steps, request.shift),
+            request.text_guidance,
+            request.audio_guidance,
+            request.apg,
+            request.compat,
+        )
+
+    @property
+    def steps(self) -> int:
+        return len(self.times) - 1
+
+    def guidance(self) -> Guidance:
+        """The guidance rule of one window."""
+        return guidance(self.text_guidance, self.audio_guidance, self.apg, self.compat)
+
+    def stepper(self) -> Stepper:
+        """The solver of one window."""
+        return Euler(self.times)

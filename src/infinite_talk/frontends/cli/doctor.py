@@ -1,0 +1,93 @@
+"""``infinite-talk doctor``: what this machine has, and what will run on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from infinite_talk import CheckpointError
+
+from .machine import inspect
+from .show import size
+from .talk import Run
+
+EMBEDDED_MEMORY = 2e9
+"""Bytes of memory that the embedded model stays below."""
+LARGE_WEIGHTS = 46e9
+"""Bytes of the 14B model's weights in bf16: transformer 37.8 GB, text encoder 5.7 * 2 GB at most, the rest 2 GB."""
+LARGE_GPU = 60e9
+"""GPU bytes below which the 14B model does not fit beside its activations without offloading."""
+
+
+def doctor(run: Run) -> int:
+    """Print the report. Returns 0 when the embedded model runs here, 4 when its files are damaged, else 1."""
+    found = inspect(Path.cwd())
+    found["embedded_model"] = _embedded()
+    found["verdict"] = _verdict(found)
+    damaged = not found["embedded_model"]["ok"]
+    able = all(found["media"]["encoders"][name] for name in ("libx264", "aac"))
+    found["ok"] = not damaged and able
+    run.result(found, "\n".join(_lines(found)))
+    return 0 if found["ok"] else 4 if damaged else 1
+
+
+def _embedded() -> dict[str, Any]:
+    """Are the files of the embedded model there and unchanged?"""
+    from infinite_talk import verify_model
+
+    try:
+        model = verify_model(None)
+    except CheckpointError as error:
+        return {"ok": False, "problem": error.message}
+    return {"ok": True, "name": model.name, "version": model.version, "bytes": model.size}
+
+
+def _verdict(found: dict[str, Any]) -> list[str]:
+    """One line for each model: does it run here?"""
+    memory, gpus = found["memory"], found["gpus"]
+    where = gpus[0]["name"] if gpus else f"the CPU ({found['cpu']['usable']} cores)"
+    lines = []
+    if not found["embedded_model"]["ok"]:
+        lines.append("embedded model: no, its files are damaged; install the package again")
+    elif memory["available"] < EMBEDDED_MEMORY:
+        lines.append(
+            f"embedded model: barely, {size(memory['available'])} of memory are free, 2 GB are wanted"
+        )
+    else:
+        lines.append(f"embedded model: yes, on {where}")
+    largest = max((gpu["memory"] for gpu in gpus), default=0)
+    if largest >= LARGE_GPU:
+        lines.append(f"14B model: yes, on {where}")
+    elif largest:
+        lines.append(
+            f"14B model: not yet, it wants a GPU with {size(LARGE_GPU)} or more; found {size(largest)}"
+        )
+    else:
+        lines.append(
+            f"14B model: only as a test of patience: no NVIDIA GPU, and {size(LARGE_WEIGHTS)} of weights"
+        )
+    return lines
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    cpu, memory, disk, torch, media = (found[key] for key in ("cpu", "memory", "disk", "torch", "media"))
+    model = found["embedded_model"]
+    state = (
+        f"{model['name']} {model['version']}, {size(model['bytes'])}, checksums agree"
+        if model["ok"]
+        else model["problem"]
+    )
+    gpus = [f"{g['name']}, {size(g['memory'])}, compute capability {g['capability']}" for g in found["gpus"]]
+    rows = {
+        "system": f"{found['system']['os']}, Python {found['system']['python']}",
+        "cpu": f"{cpu['name']}, {cpu['usable']} cores usable",
+        "memory": f"{size(memory['total'])}, {size(memory['available'])} free",
+        "disk": f"{size(disk['free'])} free in {disk['folder']}{'' if disk['writable'] else ', not writable'}",
+        "torch": f"{torch['version']}, {torch['threads']} threads, CUDA {torch['cuda'] or 'no'}",
+        "gpu": "; ".join(gpus) or "none",
+        "attention": ", ".join([found["attention"]["used"], *found["attention"]["also"]]),
+        "media": f"PyAV {media['pyav']}, libavcodec {media['libraries'].get('libavcodec')}, encoders "
+        + ", ".join(name for name, there in media["encoders"].items() if there),
+        "model": state,
+    }
+    return [f"{name + ':':<11}{text}" for name, text in rows.items()] + ["", *found["verdict"]]

@@ -1,0 +1,195 @@
+"""Every flag of every command, as one table; the commands in ``app.py`` pick their rows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infinite_talk import AudioLayout, Compat, Device, Precision
+
+WHAT = "Picture, sound and words"
+PEOPLE = "Several people"
+LOOK = "Look of the picture"
+SAMPLING = "Sampling"
+LENGTH = "Length and windows"
+MACHINE = "Machine"
+OUTPUT = "Output and control"
+PANELS = (WHAT, PEOPLE, LOOK, SAMPLING, LENGTH, MACHINE, OUTPUT)
+"""Headings of the help, in its order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One option. A ``list`` may be repeated; a ``bool`` is a switch."""
+
+    name: str  # of the parameter
+    kind: Any
+    panel: str
+    help: str
+    spellings: str = ""  # beyond --name, separated by spaces; a spelling with / gives both forms of a switch
+    metavar: str | None = None
+    default: Any = None
+    count: bool = False
+
+    @property
+    def parameter(self) -> inspect.Parameter:
+        """As a keyword of the command's function, in the form that typer reads."""
+        first, *more = self.spellings.split()
+        option = typer.Option(
+            first,
+            *more,
+            help=self.help,
+            rich_help_panel=self.panel,
+            show_default=False,
+            metavar=self.metavar,
+            count=self.count,
+        )
+        kind = self.kind if self.default is not None else self.kind | None
+        annotation = Annotated[kind, option]  # type: ignore[valid-type]
+        return inspect.Parameter(
+            self.name, inspect.Parameter.KEYWORD_ONLY, default=self.default, annotation=annotation
+        )
+
+
+FILES = (
+    Flag("image", Path, WHAT, "Portrait: PNG, JPEG, WebP or BMP.", "--image -i", "FILE"),
+    Flag("video", Path, WHAT, "Video to dub, instead of a portrait.", "--video", "FILE"),
+    Flag(
+        "audio",
+        list[str],
+        WHAT,
+        "Recording of a speaker, any audio or video file; once for each speaker. none is a silent person.",
+        "--audio -a",
+        "FILE",
+    ),
+    Flag("output", Path, WHAT, "Video to write; default PICTURE-talking.mp4 here.", "--output -o", "FILE"),
+    Flag("job", Path, WHAT, "Job file (JSON) of the official program; flags win over it.", "--job", "FILE"),
+    Flag("again", Path, WHAT, "Repeat the recipe stored in an earlier video; flags win.", "--from", "MP4"),
+)
+REQUEST = (
+    Flag("prompt", str, WHAT, "What is seen; a | b | c for successive windows.", "--prompt -p"),
+    Flag("negative_prompt", str, WHAT, "What is not wanted.", "--negative-prompt --negative"),
+    Flag(
+        "box",
+        list[str],
+        PEOPLE,
+        "Where a speaker is, in pixels of the picture; in the order of --audio.",
+        "--box",
+        "L,T,R,B",
+    ),
+    Flag(
+        "mask",
+        list[str],
+        PEOPLE,
+        "Picture whose bright pixels are a speaker; in the order of --audio.",
+        "--mask",
+        "FILE",
+    ),
+    Flag("layout", AudioLayout, PEOPLE, "Do all recordings start together, or in turn?", "--layout"),
+    Flag(
+        "size",
+        str,
+        LOOK,
+        "480 or 720 (official sizes), WxH (that area, in the picture's shape), WxH! (exactly).",
+        "--size -s",
+    ),
+    Flag(
+        "colour_strength",
+        float,
+        LOOK,
+        "0 to 1: how much the colours are held to the first frame's. Default 1.",
+        "--colour-strength --color-strength",
+    ),
+    Flag("compat", Compat, LOOK, "official repeats the known faults of the original program.", "--compat"),
+    Flag("seed", int, SAMPLING, "Same seed, same video. Default 42.", "--seed"),
+    Flag("steps", int, SAMPLING, "Denoising steps.", "--steps -n"),
+    Flag("shift", float, SAMPLING, "Larger spends more steps on the coarse picture.", "--shift"),
+    Flag(
+        "text_guidance",
+        float,
+        SAMPLING,
+        "How strongly the prompt is followed; 1 is fastest.",
+        "--text-guidance",
+    ),
+    Flag("audio_guidance", float, SAMPLING, "How strongly the speech moves the mouth.", "--audio-guidance"),
+    Flag("apg", bool, SAMPLING, "Adaptive projected guidance.", "--apg/--no-apg"),
+    Flag("apg_momentum", float, SAMPLING, "Its momentum, -1 to 1.", "--apg-momentum"),
+    Flag("apg_norm", float, SAMPLING, "Its limit for the norm of a difference.", "--apg-norm"),
+    Flag("teacache", float, SAMPLING, "Skip steps that change little; threshold, 0 is off.", "--teacache"),
+    Flag("audio_start", float, LENGTH, "Seconds to leave out at the start.", "--audio-start", "SECONDS"),
+    Flag("audio_end", float, LENGTH, "Second at which the sound is cut.", "--audio-end", "SECONDS"),
+    Flag("max_frames", int, LENGTH, "Longest video, in frames.", "--max-frames"),
+    Flag("fps", int, LENGTH, "Frames per second; the models make 25.", "--fps"),
+    Flag("window_frames", int, LENGTH, "Frames made at a time, 4n+1.", "--window-frames"),
+    Flag("motion_frames", int, LENGTH, "Frames carried into the next window, 4n+1.", "--motion-frames"),
+    Flag(
+        "scene_cuts",
+        bool,
+        LENGTH,
+        "Start afresh where the --video has a cut.",
+        "--scene-cuts/--no-scene-cuts",
+    ),
+)
+MODEL = (
+    Flag("model", Path, MACHINE, "Folder of a model; default is the embedded one.", "--model -m", "FOLDER"),
+    Flag("precision", Precision, MACHINE, "auto is bf16 on a GPU, fp32 on the CPU.", "--precision"),
+    Flag("crf", int, MACHINE, "H.264 quality: 0 is lossless, 18 (default) very good, 51 worst.", "--crf"),
+    Flag("config", Path, MACHINE, "TOML file with options.", "--config", "FILE"),
+    Flag(
+        "assignments", list[str], MACHINE, "Any option of the file; may be repeated.", "--set", "NAME=VALUE"
+    ),
+)
+DEVICE = (
+    Flag("device", Device, MACHINE, "auto takes the first NVIDIA GPU, else the CPU.", "--device"),
+    Flag("threads", int, MACHINE, "CPU threads; another number may change the last bit.", "--threads"),
+)
+CONTROL = (
+    Flag(
+        "resume",
+        bool,
+        OUTPUT,
+        "Continue an interrupted run of the same command (default), or begin again.",
+        "--resume/--no-resume",
+        default=True,
+    ),
+    Flag("dry_run", bool, OUTPUT, "Say what would be made, and stop.", "--dry-run", default=False),
+)
+FORCE = Flag("force", bool, OUTPUT, "Replace the output file when it exists.", "--force -f", default=False)
+DEMO_OUTPUT = Flag("output", Path, OUTPUT, "Video to write; default outputs/demo.mp4.", "--output -o", "FILE")
+CHART = Flag(
+    "chart", Path, OUTPUT, "Write a picture of loudness, mouth opening and window seams.", "--chart", "PNG"
+)
+JSON = Flag(
+    "json", bool, OUTPUT, "Print one JSON object on stdout; the rest goes to stderr.", "--json", default=False
+)
+TALK = (
+    JSON,
+    Flag("quiet", bool, OUTPUT, "Warnings and errors only.", "--quiet -q", default=False),
+    Flag("verbose", int, OUTPUT, "More detail; twice for all.", "--verbose -v", default=0, count=True),
+    Flag("debug", bool, OUTPUT, "Show the traceback of an error.", "--debug", default=False),
+)
+
+
+def with_flags(*flags: Flag) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command these flags; its function takes them as ``**flags``, after its own parameters."""
+
+    def add(command: Callable[..., int]) -> Callable[..., int]:
+        own = inspect.signature(command, eval_str=True)
+        named = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        parameters = [*named, *(flag.parameter for flag in flags)]
+        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.flags = flags  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": int}
+        return command
+
+    return add
+
+
+def flags_of(command: Callable[..., int]) -> tuple[Flag, ...]:
+    """The flags that a command was given."""
+    return getattr(command, "flags", ())

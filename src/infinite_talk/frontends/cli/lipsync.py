@@ -1,0 +1,23 @@
+"""``infinite-talk lipsync``: how well the mouth of a video follows its sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infinite_talk import InputError
+
+from .talk import Run
+
+
+def lipsync(video: Path, chart: Path | None, run: Run) -> int:
+    """Measure, and draw a chart when asked."""
+    if not video.is_file():
+        raise InputError(f"{video}: there is no such file.", code="file_not_found")
+    from infinite_talk.lipsync import measure
+
+    report = measure(video, chart=chart)
+    drawn = f"\nchart: {chart}" if chart else ""
+    notes = "".join(f"\nnote: {note}" for note in report.notes)
+    values = {"ok": True, "video": str(video), "chart": chart, **report.summary()}
+    run.result(values, f"lip sync: {report.sentence()}{notes}{drawn}")
+    return 0

@@ -1,0 +1,130 @@
+"""From what was typed to the nouns of a run: ``Request`` (what is wanted), ``Settings`` (this machine)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infinite_talk import APG, Box, InputError, Request, Settings, Speaker, TeaCache, UsageError
+
+from .config import Options
+
+SILENT = {"none", "-"}
+"""Words that stand for "no recording" or "no box" in the list of a silent or unmarked person."""
+
+_RENAMED = {"layout": "audio_layout"}
+_COMPOSED = {"apg", "apg_momentum", "apg_norm", "teacache"}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The media named on the command line; lists are per speaker, in order."""
+
+    image: Path | None = None
+    video: Path | None = None
+    audios: tuple[str, ...] = ()
+    boxes: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+
+
+def build_request(files: Files, options: Options, base: Request | None = None) -> Request:
+    """The request of this run; what is not said is taken from ``base`` (a job file or an earlier recipe).
+
+    Raises:
+        UsageError: a combination that has no meaning.
+        InputError: a file that is not there.
+    """
+    base = base or Request()
+    fields = _fields(options, Request) | _composed(options, base)
+    if files.image and files.video:
+        raise UsageError("Give --image or --video, not both.")
+    if files.image or files.video:
+        fields |= {"image": files.image, "video": files.video}
+    if files.audios or files.boxes or files.masks:
+        fields["speakers"] = _speakers(files, base)
+    request = dataclasses.replace(base, **fields)
+    _check(request)
+    return request
+
+
+def build_settings(options: Options, base: Settings | None = None) -> Settings:
+    """How this machine runs it."""
+    return dataclasses.replace(base or Settings(), **_fields(options, Settings))
+
+
+def parse_box(text: str) -> Box | None:
+    """``"left,top,right,bottom"`` in pixels of the source, or ``none``."""
+    if text.strip().lower() in SILENT:
+        return None
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--box wants left,top,right,bottom in pixels, got {text!r}; for example 40,60,320,400."
+        ) from None
+    return Box(left, top, right, bottom)
+
+
+def _fields(options: Options, target: type[Request] | type[Settings]) -> dict[str, Any]:
+    """The given options that are fields of ``target``, under the field's name."""
+    names = {field.name for field in dataclasses.fields(target)}
+    given = {_RENAMED.get(n, n): v for n, v in options.given().items() if n not in _COMPOSED}
+    return {name: value for name, value in given.items() if name in names}
+
+
+def _composed(options: Options, base: Request) -> dict[str, Any]:
+    """Options that together make one value of the request."""
+    fields: dict[str, Any] = {}
+    if options.apg is False:
+        fields["apg"] = None
+    elif options.apg or options.apg_momentum is not None or options.apg_norm is not None:
+        apg = base.apg or APG()
+        if options.apg_momentum is not None:
+            apg = dataclasses.replace(apg, momentum=options.apg_momentum)
+        if options.apg_norm is not None:
+            apg = dataclasses.replace(apg, norm_threshold=options.apg_norm)
+        fields["apg"] = apg
+    if options.teacache is not None:
+        fields["step_cache"] = TeaCache(threshold=options.teacache) if options.teacache > 0 else None
+    return fields
+
+
+def _speakers(files: Files, base: Request) -> tuple[Speaker, ...]:
+    audios: Sequence[Path | None] = [None if a.lower() in SILENT else Path(a) for a in files.audios]
+    audios = audios or [speaker.audio for speaker in base.speakers]
+    boxes = [parse_box(text) for text in files.boxes]
+    masks = [None if m.lower() in SILENT else Path(m) for m in files.masks]
+    for name, given in (("--box", boxes), ("--mask", masks)):
+        if given and len(given) != len(audios):
+            raise UsageError(
+                f"{len(given)} {name} for {len(audios)} --audio: give one for each speaker, in the same "
+                f"order; the word none leaves one out."
+            )
+    return tuple(
+        Speaker(audio=audio, box=boxes[i] if boxes else None, mask=masks[i] if masks else None)
+        for i, audio in enumerate(audios)
+    )
+
+
+def _check(request: Request) -> None:
+    """What is missing, in the words of the command line; the engine checks everything else."""
+    if not (request.image or request.video):
+        raise UsageError(
+            "Nothing to animate: give --image portrait.png (or --video take.mp4 to dub a video)."
+        )
+    if not request.speakers:
+        raise UsageError("Nothing to say: give --audio speech.wav (once for each speaker).")
+    for flag, path in _paths(request):
+        if not path.is_file():
+            what = "this is not a regular file" if path.exists() else "there is no such file"
+            raise InputError(f"{flag} {path}: {what}.", code="file_not_found")
+
+
+def _paths(request: Request) -> list[tuple[str, Path]]:
+    found = [("--image", request.image), ("--video", request.video)]
+    for speaker in request.speakers:
+        found += [("--audio", speaker.audio), ("--mask", speaker.mask)]
+    return [(flag, path) for flag, path in found if path is not None]

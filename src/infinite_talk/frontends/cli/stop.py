@@ -1,0 +1,49 @@
+"""Stopping politely: the first Ctrl-C or SIGTERM ends the run at its next step, the second one at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from infinite_talk import Cancelled
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class Stop:
+    """What was asked for so far."""
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        """130 after Ctrl-C, 143 after SIGTERM, ``None`` while nobody asked."""
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` when asked to stop; called at each progress event."""
+        if self.exit_code is not None:
+            raise Cancelled("Stopped. Finished windows are kept; the same command continues from there.")
+
+    def ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the form of a signal handler
+        """Signal handler."""
+        if self.exit_code is not None:
+            os._exit(self.exit_code)  # a take on disk is whole at every moment, so nothing is lost
+        self.exit_code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
+        sys.stderr.write(
+            "\nstopping at the next step, finished windows are kept (once more to stop at once)\n"
+        )
+        sys.stderr.flush()
+
+
+@contextmanager
+def polite_stop() -> Iterator[Stop]:
+    """Take Ctrl-C and SIGTERM while the block runs."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

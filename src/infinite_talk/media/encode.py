@@ -1,0 +1,73 @@
+"""One window of frames becomes one H.264 file that can be joined to others without encoding again.
+
+Every file starts with a key frame and refers to nothing outside itself (a closed group of pictures). There
+are no B-frames, so decoding order is display order and packets can be re-timed by counting. One thread and
+the bit-exact paths of the encoder: the same frames give the same bytes.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.codec.context import Flags
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from numpy.typing import NDArray
+
+from infinite_talk.types import FPS
+
+KEY_INTERVAL = 250
+"""Most frames between key frames inside a window: a player can seek at least every ten seconds."""
+
+# Averages the four pixels under each chroma sample, and rounds correctly whatever the processor.
+_SCALER = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+
+def write_segment(path: Path, frames: NDArray[np.uint8], *, crf: int) -> None:
+    """Encode RGB ``frames (F, H, W, 3)``, 25 per second, into the new mp4 file ``path``.
+
+    Args:
+        path: the file to write; not durable by itself, see ``durable.replacing``.
+        frames: at least one; height and width even.
+        crf: constant rate factor of x264, 0 (lossless) to 51.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    count, height, width, channels = frames.shape
+    if count == 0 or channels != 3 or height % 2 or width % 2 or frames.dtype != np.uint8:
+        raise ValueError(f"frames of {frames.shape} {frames.dtype}; expected uint8 (F, even H, even W, 3)")
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.color_range = ColorRange.MPEG
+        context.colorspace = Colorspace.ITU709
+        context.color_primaries = ColorPrimaries.BT709
+        context.color_trc = ColorTrc.BT709
+        context.time_base = Fraction(1, FPS)
+        context.thread_count = 1
+        context.gop_size = KEY_INTERVAL
+        context.max_b_frames = 0
+        context.flags |= Flags.bitexact | Flags.closed_gop
+        context.options = {"crf": str(crf), "preset": "medium"}
+        for number, picture in enumerate(frames):
+            container.mux(stream.encode(yuv420p(picture, number)))
+        container.mux(stream.encode(None))
+
+
+def yuv420p(picture: NDArray[np.uint8], number: int = 0) -> av.VideoFrame:
+    """Full-range RGB ``(H, W, 3)`` as a studio-range BT.709 frame, shown at frame time ``number``."""
+    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    frame = rgb.reformat(
+        format="yuv420p",
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+        dst_colorspace=Colorspace.ITU709,
+        interpolation=_SCALER,
+        threads=1,
+    )
+    frame.pts, frame.time_base = number, Fraction(1, FPS)
+    return frame

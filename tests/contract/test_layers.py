@@ -1,0 +1,86 @@
+"""Imports go one way: frontends, engine, generate, the rooms, models, ops, nouns."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.source import Module, modules
+
+NOUNS = {"types", "request", "settings", "errors", "progress"}
+ROOMS = {"inputs", "conditioning", "plan", "denoise", "media", "lipsync"}
+MAY_USE: dict[str, set[str]] = {
+    **dict.fromkeys(NOUNS, NOUNS),
+    "ops": {"errors", "types"},
+    "models": {"ops"} | NOUNS,
+    "plan": NOUNS,
+    "presets": {"plan"} | NOUNS,
+    "device": NOUNS,
+    "inputs": {"plan"} | NOUNS,
+    "media": NOUNS,
+    "lipsync": {"media"} | NOUNS,
+    "rooms": {"models", "presets"} | NOUNS,
+    "conditioning": {"models", "rooms", "plan", "inputs", "presets"} | NOUNS,
+    "denoise": {"models", "presets", "plan"} | NOUNS,
+    "weights": {"models", "ops", "presets", "rooms", "device"} | NOUNS,
+    "estimate": {"weights", "plan", "presets"} | NOUNS,
+    "generate": {"rooms", "presets", "models"} | ROOMS | NOUNS,
+    "engine": {"generate", "rooms", "presets", "device", "weights", "bundled", "estimate"} | ROOMS | NOUNS,
+    "bundled": set(),
+    "frontends": {"", "lipsync", "frontends"},
+}
+"""What each room may import besides itself. ``weights`` knows modules; no room knows ``weights``."""
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: module.name)
+def test_a_room_uses_only_rooms_below_it(module: Module):
+    if not module.room:
+        return  # the package itself re-exports the public names
+    assert module.room in MAY_USE, (
+        f"{module.room} is new: give it a place in MAY_USE and in docs/structure.md"
+    )
+    allowed = MAY_USE[module.room] | {module.room}
+    wrong = [
+        f"{module.path}:{line} imports {used or 'infinite_talk'}"
+        for line, used in module.rooms_used()
+        if used not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_has_no_way_back():
+    """No room can be reached from itself through others."""
+    for start, used in MAY_USE.items():
+        if start in NOUNS:
+            continue
+        seen: set[str] = set()
+        ahead = [room for room in used if room not in (start, "")]
+        while ahead:
+            room = ahead.pop()
+            if room not in seen:
+                seen.add(room)
+                ahead += MAY_USE.get(room, set())
+        assert start not in seen, start
+
+
+def test_the_reader_of_imports_sees_all_forms(tmp_path, monkeypatch):
+    """The test of the test: absolute, relative, inside a function; not for type checkers only."""
+    monkeypatch.setattr("tests.contract.source.PACKAGE", tmp_path)
+    (tmp_path / "denoise").mkdir()
+    (tmp_path / "lipsync").mkdir()
+    file = tmp_path / "denoise" / "loop.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "import infinite_talk.engine\n"
+        "from ..media import colour\n"
+        "from .noise import noise_for\n"
+        "from infinite_talk import lipsync\n"
+        "if TYPE_CHECKING:\n    import infinite_talk.frontends\n"
+        "def f():\n    from infinite_talk.weights import build\n"
+    )
+    assert [room for _, room in Module(file).rooms_used()] == [
+        "engine",
+        "media",
+        "denoise",
+        "lipsync",
+        "weights",
+    ]

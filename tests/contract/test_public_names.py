@@ -1,0 +1,58 @@
+"""What the package exports, and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import infinite_talk
+
+PUBLIC = [
+    "APG", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat", "Device",
+    "Engine", "InfiniteTalkError", "InputError", "NoSpaceError", "NumericalError", "OutOfMemoryError", "Phase",
+    "Precision", "Progress", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError",
+    "__version__", "talk",
+]  # fmt: skip
+"""Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
+
+
+def test_exported_names():
+    assert sorted(infinite_talk.__all__) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_name_is_there_and_documented(name):
+    value = getattr(infinite_talk, name)
+    if callable(value):
+        assert value.__doc__
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="no attribute 'engines'"):
+        _ = infinite_talk.engines
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import infinite_talk",
+        "import infinite_talk.inputs, infinite_talk.plan",
+        "from infinite_talk.frontends.cli.main import run; assert run(['generate', '--image', 'no.png']) in (2, 3)",
+        "from infinite_talk.frontends.cli.main import run; assert run(['version']) == 0",
+    ],
+)
+def test_light_things_do_not_load_heavy_ones(code):
+    """Complaints and versions come at once: neither torch nor transformers is loaded for them."""
+    check = "import sys; assert not {'torch', 'transformers'} & set(sys.modules), 'heavy'"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_version_agrees_with_the_metadata():
+    pyproject = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text("utf-8")
+    assert f'version = "{infinite_talk.__version__}"' in pyproject

@@ -1,0 +1,111 @@
+"""What was typed becomes a request, or a sentence about what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infinite_talk import (
+    APG,
+    AudioLayout,
+    Box,
+    Compat,
+    Device,
+    InputError,
+    Request,
+    Settings,
+    Speaker,
+    TeaCache,
+    UsageError,
+)
+from infinite_talk.frontends.cli.config import Options
+from infinite_talk.frontends.cli.requests import Files, build_request, build_settings, parse_box
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> Files:
+    monkeypatch.chdir(tmp_path)
+    for name in ("me.png", "a.wav", "b.wav", "take.mp4", "left.png"):
+        Path(name).write_bytes(b"x")
+    return Files(image=Path("me.png"), audios=("a.wav",))
+
+
+def test_every_option_arrives(files):
+    options = Options(
+        prompt="x | y", negative_prompt="n", size="720", seed=7, steps=8, shift=2, text_guidance=1, audio_guidance=2,
+        apg=True, apg_momentum=-0.5, apg_norm=27, teacache=0.3, window_frames=49, motion_frames=5, max_frames=100,
+        colour_strength=0.5, fps=25, layout=AudioLayout.IN_TURN, audio_start=1, audio_end=2, compat=Compat.OFFICIAL,
+    )  # fmt: skip
+    assert build_request(files, options) == Request(
+        image=Path("me.png"), speakers=(Speaker(audio=Path("a.wav")),), audio_layout=AudioLayout.IN_TURN,
+        audio_start=1, audio_end=2, prompt="x | y", negative_prompt="n", size="720", seed=7, steps=8, shift=2,
+        text_guidance=1, audio_guidance=2, apg=APG(momentum=-0.5, norm_threshold=27),
+        step_cache=TeaCache(threshold=0.3), window_frames=49, motion_frames=5, max_frames=100, colour_strength=0.5,
+        compat=Compat.OFFICIAL,
+    )  # fmt: skip
+    machine = Options(
+        model=Path("m"), device="cpu", precision="fp32", threads=2, max_audio_seconds=9, max_pixels=8, crf=20
+    )
+    assert build_settings(machine) == Settings(
+        model=Path("m"),
+        device=Device.CPU,
+        precision="fp32",
+        threads=2,
+        max_audio_seconds=9,
+        max_pixels=8,
+        crf=20,
+    )
+
+
+def test_every_field_of_the_nouns_can_be_set():
+    """A new field of ``Request`` or ``Settings`` must get an option."""
+    composed = {"image", "video", "speakers", "apg", "step_cache", "audio_layout"}
+    fields = {*Request.__dataclass_fields__, *Settings.__dataclass_fields__} - composed
+    assert fields <= set(Options.model_fields)
+
+
+def test_flags_win_over_the_base_and_leave_the_rest(files):
+    base = Request(
+        video=Path("take.mp4"),
+        speakers=(Speaker(audio=Path("b.wav"), box=Box(0, 0, 1, 1)),),
+        steps=4,
+        apg=APG(),
+    )
+    request = build_request(Files(image=Path("me.png")), Options(seed=9, apg=False, teacache=0), base)
+    assert (request.image, request.video, request.seed, request.steps) == (Path("me.png"), None, 9, 4)
+    assert request.speakers == base.speakers
+    assert request.apg is None
+    assert request.step_cache is None
+
+
+def test_two_speakers_with_boxes_and_a_silent_one(files):
+    two = Files(Path("me.png"), None, ("a.wav", "none"), ("1,2,30,40", "50,2,90,40"), ("none", "left.png"))
+    first, second = build_request(two, Options()).speakers
+    assert first == Speaker(audio=Path("a.wav"), box=Box(1, 2, 30, 40))
+    assert second == Speaker(audio=None, box=Box(50, 2, 90, 40), mask=Path("left.png"))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "kind", "said"),
+    [
+        ({"image": None}, {}, UsageError, "--image portrait.png"),
+        ({"audios": ()}, {}, UsageError, "--audio speech.wav"),
+        ({"video": Path("take.mp4")}, {}, UsageError, "not both"),
+        ({"boxes": ("1,2,3,4", "1,2,3,4")}, {}, UsageError, "2 --box for 1 --audio"),
+        ({"masks": ("left.png", "left.png")}, {}, UsageError, "2 --mask for 1 --audio"),
+        ({"image": Path("you.png")}, {}, InputError, "--image you.png: there is no such file"),
+        ({"audios": ("c.wav",)}, {}, InputError, r"--audio c.wav: there is no such file"),
+        ({"audios": (".",)}, {}, InputError, "not a regular file"),
+    ],
+)
+def test_what_is_missing_is_said(files, change, options, kind, said):
+    values = {name: getattr(files, name) for name in Files.__dataclass_fields__} | change
+    with pytest.raises(kind, match=said):
+        build_request(Files(**values), Options(**options))
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1;2;3;4"])
+def test_a_box_is_four_numbers(text):
+    with pytest.raises(UsageError, match="--box"):
+        parse_box(text)
