@@ -118,7 +118,12 @@ class Clock:
 
     def __init__(self, minutes: float, warmup: float = 0.03):
         self.start, self.seconds, self.warmup = time.monotonic(), minutes * 60, warmup
-        self.offset = 0.0
+
+    def begin_now(self) -> None:
+        """Take compilation out of the schedule; the end stays where it is."""
+        end = self.start + self.seconds
+        self.start = time.monotonic()
+        self.seconds = max(1.0, end - self.start)
 
     @property
     def progress(self) -> float:

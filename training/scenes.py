@@ -41,7 +41,7 @@ class Scene:
     portrait: torch.Tensor  # (N, 3, H, W): the same person at rest, as a user would bring it
     mouth: torch.Tensor  # (N, F, 6)
     mouth_box: torch.Tensor  # (N, F, 4) pixels: left, top, right, bottom
-    geometry: torch.Tensor  # (N, F, 3): opening, width, rounding, in face units
+    geometry: torch.Tensor  # (N, F, 3): opening and width in picture heights, rounding
     text: torch.Tensor  # (N, L) byte tokens of a caption
     version: torch.Tensor  # (N,) which copy of the speech features
     frame: torch.Tensor  # (N,) first frame in the bank
@@ -53,7 +53,9 @@ class Scene:
 class Scenes:
     """Draws scenes without end; all randomness comes from ``seed``."""
 
-    def __init__(self, bank: Path, size: int, device: torch.device, *, seed: int, held_out: bool = False):
+    def __init__(
+        self, bank: Path, size: int, device: torch.device, *, seed: int, held_out: bool = False, compiled: bool = True
+    ):  # fmt: skip
         self.size, self.device, self.held = size, device, held_out
         opened = SpeechBank.open(bank)
         pieces = len(opened.level) // (4 * PIECE)
@@ -67,7 +69,7 @@ class Scenes:
         self.pieces, self.versions = pieces, 1
         self.random = torch.Generator().manual_seed(seed)
         self.speech: torch.Tensor | None = None
-        self.draw_frames = torch.compile(render, dynamic=False) if device.type == "cuda" else render
+        self.draw_frames = torch.compile(render, dynamic=False) if compiled and device.type == "cuda" else render
 
     def held_out(self, bank: Path) -> Scenes:
         return Scenes(bank, self.size, self.device, seed=12345, held_out=True)
@@ -81,6 +83,7 @@ class Scenes:
         low = embedded.FIRST_HELD_OUT if self.held else 0
         seeds = self.integers(low, low + embedded.FIRST_HELD_OUT, count)
         who = identities(seeds)
+        captions = describe(identities(seeds.cpu()))  # read number by number: on the GPU each read would wait
         offset = (
             torch.zeros_like(seeds) if first and self.held else self.integers(0, PIECE - frames + 1, count)
         )
@@ -100,8 +103,8 @@ class Scenes:
         portrait = self.frames(who, still(seeds), rest.expand(count, 1, 6))[:, 0]
         return Scene(
             self.frames(who, pose, mouth), portrait, mouth, mouth_box(who, pose, self.size)[..., [2, 0, 3, 1]].float(),
-            torch.stack((true.opening_relative, true.width_relative, true.rounding), -1),
-            byte_tokens(describe(who), embedded.TEXT["text_len"]).to(self.device),
+            torch.stack((true.opening / self.size, true.width / self.size, true.rounding), -1),
+            byte_tokens(captions, embedded.TEXT["text_len"]).to(self.device),
             self.integers(0, self.versions, count), frame,
         )  # fmt: skip
 

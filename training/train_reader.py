@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,12 +89,21 @@ def draw_samples(clips: int, frames: int, size: int, draw: torch.Generator) -> t
 
 
 def train(
-    minutes: float, device: torch.device, batch: int, fresh: int, pool_size: int, size: int, seed: int
+    minutes: float,
+    device: torch.device,
+    batch: int,
+    fresh: int,
+    pool_size: int,
+    size: int,
+    seed: int,
+    start: Path | None,
 ) -> MouthReader:
     """AdamW with a cosine rate over the given time; returns the averaged weights."""
     draw = torch.Generator(device).manual_seed(seed)
     torch.manual_seed(seed)
     reader = MouthReader().to(device)
+    if start:
+        reader.load_state_dict(load_reader(start).state_dict())
     average = MouthReader().to(device)
     average.load_state_dict(reader.state_dict())
     optimiser = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=1e-3)
@@ -118,7 +128,7 @@ def train(
                 ours.lerp_(theirs, 1 - keep)
         step += 1
         if step % 500 == 0:
-            print(f"step {step} loss {float(loss):.5f} {done:.0%}", flush=True)
+            print(f"step {step} loss {float(loss.detach()):.5f} {done:.0%}", flush=True)
     return average.eval()
 
 
@@ -126,6 +136,17 @@ def within_clip(ours: Tensor, truth: Tensor) -> Tensor:
     """Pearson r of each clip: (N, F), (N, F) -> (N,)."""
     a, b = ours - ours.mean(1, keepdim=True), truth - truth.mean(1, keepdim=True)
     return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt().clamp_min(1e-9)
+
+
+def _degradations(flat: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """What the reader is validated on, one after the other."""
+    yield "clean", flat
+    for sigma in (0.6, 1.2, 2.0):
+        yield f"blur {sigma}", gaussian_blur(flat, sigma)
+    for step in (0.04, 0.08):
+        yield f"blocks {step}", block_compress(flat, step)
+    yield "dim and warm", flat * flat.new_tensor([0.85, 0.78, 0.7]).view(3, 1, 1) + 0.03
+    yield "noise 0.02", (flat + 0.02 * torch.randn_like(flat)).clamp(0, 1)
 
 
 @torch.inference_mode()
@@ -143,18 +164,8 @@ def validate(reader: MouthReader, clips: int, frames: int, size: int = 192) -> d
         "rounding": geometry.rounding,
     }
     flat = pictures.flatten(0, 1)
-    cases = {
-        "clean": flat,
-        "blur 0.6": gaussian_blur(flat, 0.6),
-        "blur 1.2": gaussian_blur(flat, 1.2),
-        "blur 2.0": gaussian_blur(flat, 2.0),
-        "blocks 0.04": block_compress(flat, 0.04),
-        "blocks 0.08": block_compress(flat, 0.08),
-        "dim and warm": flat * torch.tensor([0.85, 0.78, 0.7], device=device).view(3, 1, 1) + 0.03,
-        "noise 0.02": (flat + 0.02 * torch.randn_like(flat)).clamp(0, 1),
-    }
     report = {}
-    for name, degraded in cases.items():
+    for name, degraded in _degradations(flat):
         values = read_regions(mouth_region(degraded), reader).unflatten(0, (clips, frames))
         error = (values[..., 0] - truth["opening"]).abs().mean() * size
         report[name] = {"opening error in pixels": float(error)}
@@ -171,6 +182,7 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=2.3)
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--seed", type=int, default=7)
+    options.add_argument("--start", type=Path, help="continue from these weights")
     options.add_argument("--check", type=Path, help="only validate these weights")
     given = options.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -187,10 +199,11 @@ def main() -> None:
             pool_size=32768 if gpu else 2560,
             size=192 if gpu else 144,
             seed=given.seed,
+            start=given.start,
         )
         save_reader(reader, given.out / "reader.safetensors")
         reader = load_reader(given.out / "reader.safetensors").to(device)
-    report = validate(reader, clips=64 if gpu else 12, frames=75 if gpu else 40)
+    report = validate(reader, clips=40 if gpu else 12, frames=60 if gpu else 40)
     (given.out / "reader.json").write_text(json.dumps(report, indent=1))
     for name, values in report.items():
         print(name, {key: round(value, 4) for key, value in values.items()})

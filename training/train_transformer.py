@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--fresh", type=int, default=4, help="new scenes per step")
+    parser.add_argument("--fresh", type=int, default=3, help="new scenes per step")
     parser.add_argument("--buffer", type=int, default=6144)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--resume", type=Path)
@@ -218,6 +218,10 @@ def main() -> None:
         optimiser.zero_grad(towers)
         average.update()
         step += 1
+        if step == 3:
+            clock.begin_now()
+            if ranks.first:
+                print(f"first steps done, {clock.seconds:.0f} s left", flush=True)
         if step % 50 == 0:
             losses.append(float(loss))
             if ranks.first and step % 200 == 0:

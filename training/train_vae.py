@@ -96,8 +96,6 @@ def main() -> None:
     rng = random.Random(7)  # the same on every rank: all ranks take clips of one shape at one step
     local = random.Random(100 + ranks.index)
     vae = VideoVAE(VAEConfig.from_json(embedded.VAE)).to(device)
-    if device.type == "cuda":
-        vae = vae.to(memory_format=torch.channels_last_3d)
     if args.resume:
         load(args.resume, vae)
     ranks.share_weights(vae)

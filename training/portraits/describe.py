@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.portraits.identity import BEARDS, COLOURS, HAIR, PATTERNS, STYLES, Identity
+from training.portraits.identity import BEARDS, COLOURS, COVERS_EARS, HAIR, PATTERNS, STYLES, Identity
 
 _HAIR_WORDS = {
     "buzz": "very short {} hair",
@@ -41,7 +41,7 @@ def _traits(who: Identity, i: int) -> list[str]:
         traits.append("a moustache")
     if bool(who.glasses[i]):
         traits.append("round glasses" if bool(who.round_glasses[i]) else "glasses")
-    if bool(who.earrings[i]) and style not in ("long", "wavy", "bob", "scarf", "curly"):
+    if bool(who.earrings[i]) and style not in COVERS_EARS:
         traits.append("earrings")
     if bool(who.freckles[i]):
         traits.append("freckles")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from training.portraits.canvas import Planes, bell, ellipse, glow, paint, rounded, shade, tint
-from training.portraits.identity import BEARDS, Identity
+from training.portraits.identity import BEARDS, COVERS_EARS, STYLES, Identity
 from training.portraits.mouth import JAW_SHARE, MouthShape
 from training.portraits.pose import Pose
 
@@ -26,19 +26,21 @@ def face_outline(at: Planes, who: Identity, shape: MouthShape) -> Tensor:
 
 
 def draw_ears(picture: Tensor, at: Planes, who: Identity) -> Tensor:
-    """Both ears, with an earring on each where worn."""
+    """Both ears, with an earring on each where worn; hair that falls beside the face hides them."""
+    bare = torch.ones_like(who.scale)
+    for style in COVERS_EARS:
+        bare = bare * (who.style != STYLES.index(style))
     x, y = at.head_x.abs() - who.face_width * 0.98, at.face_y - 0.08
     size = who.ear
     ear = ellipse(x - 0.02, y, 0.115 * size, 0.19 * size)
-    picture = paint(picture, who.skin * 0.90, at.cover(ear))
-    picture = paint(
-        picture, who.skin * 0.66, at.cover(ellipse(x - 0.03, y + 0.01, 0.06 * size, 0.12 * size), 5) * 0.6
-    )
+    picture = paint(picture, who.skin * 0.90, at.cover(ear) * bare)
+    shell = ellipse(x - 0.03, y + 0.01, 0.06 * size, 0.12 * size)
+    picture = paint(picture, who.skin * 0.66, at.cover(shell, 5) * 0.6 * bare)
     ring = ellipse(x - 0.045, y - 0.25 * size, 0.036, 0.042)
     gold = tint(picture, 0.95, 0.82, 0.42) * (
         1.0 - 0.35 * glow(x - 0.06, y - 0.27 * size, 0.03, 0.03)
     ).unsqueeze(2)
-    return paint(picture, gold, at.cover(ring) * who.earrings)
+    return paint(picture, gold, at.cover(ring) * who.earrings * bare)
 
 
 def draw_face(picture: Tensor, at: Planes, who: Identity, shape: MouthShape) -> Tensor:

@@ -84,6 +84,7 @@ STYLES = (
 )
 MANLY = (0.13, 0.18, 0.26, 0.18, 0.06, 0.0, 0.03, 0.03, 0.07, 0.0, 0.0, 0.06)
 WOMANLY = (0.01, 0.03, 0.05, 0.0, 0.05, 0.20, 0.20, 0.17, 0.12, 0.08, 0.06, 0.03)
+COVERS_EARS = ("long", "wavy", "bob", "scarf")
 BEARDS = ("none", "stubble", "full", "goatee")
 PATTERNS = ("plain", "striped", "pinstriped", "dotted")
 COLLARS = ("round", "v", "shirt")
