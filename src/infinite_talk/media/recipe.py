@@ -180,7 +180,7 @@ class Recipe:
 
     def tags(self, title: str) -> dict[str, str]:
         """Metadata for the mp4 file. The same for every run of the recipe: no times, no places."""
-        comment = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        comment = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return {"title": title, "description": MARK, "comment": comment}
 
 
