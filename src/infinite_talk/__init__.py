@@ -32,10 +32,22 @@ from infinite_talk.settings import Device, Precision, Settings
 from infinite_talk.version import __version__
 
 if TYPE_CHECKING:
-    from infinite_talk.engine import Engine, Result, talk
+    from infinite_talk.engine import Engine, Preview, Result, talk
+    from infinite_talk.inputs import read_job_file
+    from infinite_talk.media.recipe import read_recipe
     from infinite_talk.types import Clip
+    from infinite_talk.weights.manifest import verify_model
 
-_LATER = {"Engine": "engine", "Result": "engine", "talk": "engine", "Clip": "types"}
+_LATER = {
+    "Clip": "types",
+    "Engine": "engine",
+    "Preview": "engine",
+    "Result": "engine",
+    "read_job_file": "inputs",
+    "read_recipe": "media.recipe",
+    "talk": "engine",
+    "verify_model": "weights.manifest",
+}
 """Names whose modules are loaded at first use: they bring torch, and a command that only complains should
 not.
 """
@@ -65,6 +77,7 @@ __all__ = [
     "OutOfMemoryError",
     "Phase",
     "Precision",
+    "Preview",
     "Progress",
     "Request",
     "Result",
@@ -74,5 +87,8 @@ __all__ = [
     "TeaCache",
     "UsageError",
     "__version__",
+    "read_job_file",
+    "read_recipe",
     "talk",
+    "verify_model",
 ]

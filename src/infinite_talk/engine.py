@@ -136,19 +136,20 @@ class Engine:
         # Not before: see ``prepare``.
         from infinite_talk.denoise.guidance import branches
         from infinite_talk.device import choose_device, choose_dtype, measure_speed
-        from infinite_talk.estimate import estimate
+        from infinite_talk.estimate import Speed, estimate
 
         asked, windows = job.request, len(job.plan.windows)
         asks = len(branches(given(asked.text_guidance), given(asked.audio_guidance), asked.compat))
         passes = windows * given(asked.steps) * asks
         device = choose_device(self.settings)
+        dtype = choose_dtype(self.settings, device)
         cost = estimate(
             {name: part.config for name, part in self._manifest.parts.items()},
             job.source.size,
             given(asked.window_frames),
             windows,
             passes,
-            measure_speed(device, choose_dtype(self.settings, device)),
+            Speed(measure_speed(device, dtype), dtype.itemsize),
         )
         return Preview(
             size=job.source.size,

@@ -95,4 +95,4 @@ def frame_flops(config: Mapping[str, Any], size: Size) -> float:
 
 def pixels(config: Mapping[str, Any], size: Size) -> float:
     """Positions of the codec's finest level."""
-    return size.height * size.width / config.get("patch", 1) ** 2
+    return float(size.height * size.width / config.get("patch", 1) ** 2)

@@ -16,7 +16,7 @@ MAY_USE: dict[str, set[str]] = {
     "presets": {"plan"} | NOUNS,
     "device": NOUNS,
     "inputs": {"plan"} | NOUNS,
-    "media": NOUNS,
+    "media": {""} | NOUNS,  # the version goes into the recipe
     "lipsync": {"media"} | NOUNS,
     "rooms": {"models", "presets"} | NOUNS,
     "conditioning": {"models", "rooms", "plan", "inputs", "presets"} | NOUNS,

@@ -184,6 +184,20 @@ class Recipe:
         return {"title": title, "description": MARK, "comment": comment}
 
 
+def read_recipe(path: Path) -> Request:
+    """The request that made a video: everything needed to make it again.
+
+    The input files are looked for where they were, and beside the video.
+
+    Args:
+        path: an mp4 file made by this program, or the JSON file beside it.
+
+    Raises:
+        InputError: there is no recipe in it, or an input file is gone or another one now.
+    """
+    return Recipe.from_file(path).to_request([path.parent])
+
+
 def sidecar_of(video: Path) -> Path:
     """The JSON file beside a video."""
     return video.with_name(video.name + ".json")

@@ -54,6 +54,11 @@ class Manifest:
         lines = "".join(f"{name} {self.sha256[name]}\n" for name in sorted(self.sha256))
         return hashlib.sha256(lines.encode()).hexdigest()
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files with weights."""
+        return sum(self.path(name).stat().st_size for name in self.sha256)
+
     def path(self, file: str) -> Path:
         """Where a file of the model lies."""
         return self.folder / file
@@ -119,6 +124,20 @@ def verify(manifest: Manifest) -> None:
                 f"{found[:12]}, expected {expected[:12]}. Get the model again.",
                 code="checkpoint_damaged",
             )
+
+
+def verify_model(folder: Path | None = None) -> Manifest:
+    """Check all files of a model folder (default: the embedded model), without loading it.
+
+    Returns:
+        what the folder says about itself, such as ``name``, ``version`` and ``size`` in bytes.
+
+    Raises:
+        CheckpointError: a file is missing, changed or cut short.
+    """
+    manifest = read_manifest(folder or EMBEDDED)
+    verify(manifest)
+    return manifest
 
 
 def sha256_of(path: Path) -> str:

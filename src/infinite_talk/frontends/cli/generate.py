@@ -126,7 +126,7 @@ def _preview_values(preview: Preview, output: Path) -> dict[str, Any]:
         "windows": preview.windows,
         "passes": preview.passes,
         "memory_bytes": round(preview.memory),
-        "estimated_seconds": round(preview.estimated_seconds, 1),
+        "estimated_seconds": round(preview.estimated_seconds, 3),
         "notes": list(preview.notes),
     }
 

@@ -14,6 +14,13 @@ from infinite_talk import Cancelled
 INTERRUPTED, TERMINATED = 130, 143
 
 
+class Terminated(Cancelled):
+    """Stopped by SIGTERM instead of Ctrl-C."""
+
+    exit_code = TERMINATED
+    default_code = "terminated"
+
+
 class Stop:
     """What was asked for so far."""
 
@@ -24,7 +31,8 @@ class Stop:
     def check(self) -> None:
         """Raise ``Cancelled`` when asked to stop; called at each progress event."""
         if self.exit_code is not None:
-            raise Cancelled("Stopped. Finished windows are kept; the same command continues from there.")
+            kind = Terminated if self.exit_code == TERMINATED else Cancelled
+            raise kind("Stopped. Finished windows are kept; the same command continues from there.")
 
     def ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the form of a signal handler
         """Signal handler."""
