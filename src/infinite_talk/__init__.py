@@ -29,6 +29,7 @@ from infinite_talk.errors import (
 from infinite_talk.progress import Phase, Progress
 from infinite_talk.request import APG, AudioLayout, Box, Compat, Request, Speaker, TeaCache
 from infinite_talk.settings import Device, Precision, Settings
+from infinite_talk.version import __version__
 
 if TYPE_CHECKING:
     from infinite_talk.engine import Engine, Preview, Result, talk
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from infinite_talk.media.recipe import Recipe, read_recipe
     from infinite_talk.types import Clip
     from infinite_talk.weights.manifest import verify_model
-
-__version__ = "0.1.0"
 
 _LATER = {
     "Clip": "types",

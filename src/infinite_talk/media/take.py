@@ -257,7 +257,7 @@ class Take:
             any(self._note(number).exists() for number in range(whole, len(self.plan.windows)))
             or start < whole
         ):
-            self.notes += (f"window {whole + 1} on disk was damaged: continuing from window {start + 1}",)
+            self.notes += (f"files of the interrupted run were damaged: continuing from window {start + 1}",)
         elif start:
             self.notes += (f"continuing after {start} of {len(self.plan.windows)} windows",)
         del self._windows[start:]
@@ -409,4 +409,4 @@ def _exists(output: Path) -> NoSpaceError:
 
 
 def _write_json(path: Path, data: Mapping[str, Any], indent: int | None = None) -> None:
-    write_bytes(path, json.dumps(data, indent=indent, ensure_ascii=False).encode())
+    write_bytes(path, json.dumps(data, indent=indent).encode())

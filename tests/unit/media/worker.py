@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from infinite_talk.errors import InfiniteTalkError
 from infinite_talk.media.recipe import Machine, Recipe, plan_hash
 from infinite_talk.media.take import Take
 from infinite_talk.types import Clip, Plan, Window
-from tests.unit.media.fakes import pictures, tone
+from tests.unit.media.fakes import ArraySound, pictures, tone
 
 # Forked from a small process that has imported everything and runs no threads: quick, and safe with torch.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -108,6 +108,28 @@ def make_counting(output: Path, plan: Plan, result: Path) -> None:
 def make_dying(output: Path, plan: Plan, operation: int) -> None:
     on_file_operation(output.parent, operation, lambda: os.kill(os.getpid(), signal.SIGKILL))
     make(output, plan)
+
+
+class DeadlySound(ArraySound):
+    """A soundtrack that kills the process that reads it, after ``deadly_after`` blocks."""
+
+    deadly_after = 0
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[np.ndarray]:
+        for number, block in enumerate(super().blocks(start, end)):
+            if number == self.deadly_after:
+                break
+            yield block
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def finish_dying(output: Path, plan: Plan, blocks: int) -> None:
+    """Die in the middle of the last step, while sound and pictures are being joined."""
+    whole = tone(plan.length / 25)
+    sound = DeadlySound(whole.array, whole.rate)
+    object.__setattr__(sound, "deadly_after", blocks)
+    with Take.open(output, recipe_of(plan), plan) as take:
+        take.finish(sound)
 
 
 def make_slowly(output: Path, plan: Plan, pause: float) -> None:
