@@ -25,7 +25,7 @@ def test_a_line_has_phase_window_step_pace_and_remaining_time():
 def test_the_bar_grows_with_all_steps_of_all_windows(window, number, full):
     plain = bar(step(window, number), width=24).plain
     assert plain.startswith("━" * 24 + "  drawing")
-    green = [s for s in bar(step(window, number)).spans if s.style == "green"]
+    green = [s for s in bar(step(window, number), width=24).spans if s.style == "green"]
     assert sum(s.end - s.start for s in green) == full
 
 
