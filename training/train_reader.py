@@ -97,6 +97,7 @@ def train(
     size: int,
     seed: int,
     start: Path | None,
+    rate: float,
 ) -> MouthReader:
     """AdamW with a cosine rate over the given time; returns the averaged weights."""
     draw = torch.Generator(device).manual_seed(seed)
@@ -106,13 +107,13 @@ def train(
         reader.load_state_dict(load_reader(start).state_dict())
     average = MouthReader().to(device)
     average.load_state_dict(reader.state_dict())
-    optimiser = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(reader.parameters(), lr=rate, weight_decay=1e-3)
     first = [draw_samples(8, 8, size, draw) for _ in range(max(1, pool_size // 64))]
     pool = Pool(torch.cat([r for r, _ in first]), torch.cat([t for _, t in first]))
     began, step = time.monotonic(), 0
     while (done := (time.monotonic() - began) / (60 * minutes)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done))
+            group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done))
         if step % max(1, 64 // fresh) == 0:
             pool.replace(*draw_samples(max(1, max(fresh, 64) // 8), 8, size, draw))
         chosen = torch.randint(0, len(pool.regions), (batch,), generator=draw, device=device)
@@ -183,6 +184,7 @@ def main() -> None:
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--seed", type=int, default=7)
     options.add_argument("--start", type=Path, help="continue from these weights")
+    options.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     options.add_argument("--check", type=Path, help="only validate these weights")
     given = options.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -200,6 +202,7 @@ def main() -> None:
             size=192 if gpu else 144,
             seed=given.seed,
             start=given.start,
+            rate=given.rate,
         )
         save_reader(reader, given.out / "reader.safetensors")
         reader = load_reader(given.out / "reader.safetensors").to(device)

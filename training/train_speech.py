@@ -1,9 +1,11 @@
 """Train the embedded speech encoder on phoneme-timed speech.
 
-    python -m training.train_speech --bank bank.safetensors --held-out held.safetensors --out runs/speech --minutes 4
+    python -m training.train_speech --bank bank.safetensors --held-out held.safetensors --out runs/speech
+    --minutes 4
 
-Writes `encoder.safetensors`, `heads.safetensors` (both fp16, averaged weights), `report.json` and `state.pt` (to go on
-with `--resume`) into `--out` every minute. A smoke test: `--steps 3 --device cpu --tiny`.
+Writes `encoder.safetensors`, `heads.safetensors` (both fp16, averaged weights), `report.json` and
+`state.pt` (to go on with `--resume`) into `--out` every minute. A smoke test: `--steps 3 --device cpu
+--tiny`.
 """
 
 import argparse
@@ -32,7 +34,9 @@ _CHANNEL_WEIGHTS = (3.0, 1.0, 1.5, 0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Numbers of a run. `seconds` is the sound of one batch, `natural` the share of clips from natural voices."""
+    """Numbers of a run. `seconds` is the sound of one batch, `natural` the share of clips from natural
+    voices.
+    """
 
     seconds: float = 1024.0
     rate: float = 1.5e-3
@@ -131,7 +135,9 @@ class Run:
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
 
     def resume(self, folder: Path, device: torch.device) -> None:
-        """Go on where `folder` ended; without its `state.pt` the averaged weights begin with a fresh optimiser."""
+        """Go on where `folder` ended; without its `state.pt` the averaged weights begin with a fresh
+        optimiser.
+        """
         if not (folder / "state.pt").exists():
             weights = speech_encoder.load(folder).state_dict()
             self.trainer.load_state_dict(weights)

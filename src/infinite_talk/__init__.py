@@ -29,21 +29,23 @@ from infinite_talk.errors import (
 from infinite_talk.progress import Phase, Progress
 from infinite_talk.request import APG, AudioLayout, Box, Compat, Request, Speaker, TeaCache
 from infinite_talk.settings import Device, Precision, Settings
+from infinite_talk.version import __version__
 
 if TYPE_CHECKING:
     from infinite_talk.engine import Engine, Preview, Result, talk
     from infinite_talk.inputs import read_job_file
-    from infinite_talk.media.recipe import read_recipe
+    from infinite_talk.media.contact_sheet import contact_sheet
+    from infinite_talk.media.recipe import Recipe, read_recipe
     from infinite_talk.types import Clip
     from infinite_talk.weights.manifest import verify_model
-
-__version__ = "0.1.0"
 
 _LATER = {
     "Clip": "types",
     "Engine": "engine",
     "Preview": "engine",
+    "Recipe": "media.recipe",
     "Result": "engine",
+    "contact_sheet": "media.contact_sheet",
     "read_job_file": "inputs",
     "read_recipe": "media.recipe",
     "talk": "engine",
@@ -80,6 +82,7 @@ __all__ = [
     "Precision",
     "Preview",
     "Progress",
+    "Recipe",
     "Request",
     "Result",
     "Settings",
@@ -88,6 +91,7 @@ __all__ = [
     "TeaCache",
     "UsageError",
     "__version__",
+    "contact_sheet",
     "read_job_file",
     "read_recipe",
     "talk",

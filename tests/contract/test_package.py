@@ -11,7 +11,7 @@ import pytest
 from tests.contract.source import PACKAGE, ROOT
 
 LARGEST_REPOSITORY, LARGEST_MODEL = 48e6, 32e6
-EMBEDDED = PACKAGE / "bundled" / "embedded"
+BUNDLED = PACKAGE / "bundled"
 
 
 def test_repository_is_small():
@@ -28,8 +28,8 @@ def test_repository_is_small():
     assert total < LARGEST_REPOSITORY, f"{total / 1e6:.1f} MB; largest: {largest}"
 
 
-def test_embedded_model_is_small():
-    assert sum(path.stat().st_size for path in EMBEDDED.rglob("*") if path.is_file()) < LARGEST_MODEL
+def test_bundled_files_are_small():
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < LARGEST_MODEL
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,6 @@ def test_wheel_has_types_licence_and_every_source_file(wheel):
 
 
 def test_wheel_has_the_bundled_files_and_nothing_else(wheel):
-    bundled = {str(path.relative_to(ROOT / "src")) for path in EMBEDDED.rglob("*") if path.is_file()}
+    bundled = {str(path.relative_to(ROOT / "src")) for path in BUNDLED.rglob("*") if path.is_file()}
     assert bundled <= wheel
     assert all(name.startswith(("infinite_talk/", "infinite_talk-")) for name in wheel)

@@ -13,8 +13,8 @@ import infinite_talk
 PUBLIC = [
     "APG", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat", "Device",
     "Engine", "InfiniteTalkError", "InputError", "NoSpaceError", "NumericalError", "OutOfMemoryError", "Phase",
-    "Precision", "Preview", "Progress", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache",
-    "UsageError", "__version__", "read_job_file", "read_recipe", "talk", "verify_model",
+    "Precision", "Preview", "Progress", "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache",
+    "UsageError", "__version__", "contact_sheet", "read_job_file", "read_recipe", "talk", "verify_model",
 ]  # fmt: skip
 """Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
 

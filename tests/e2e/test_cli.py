@@ -209,3 +209,20 @@ def test_doctor_says_what_is_here(capsys):
     assert len(found["verdict"]) == 2
     run(["doctor"])
     assert "embedded model:" in capsys.readouterr().out
+
+
+def test_the_demo_makes_a_video_a_sheet_and_a_chart(here, tiny_bundle, monkeypatch, capsys):
+    """With the tiny model in the place of the embedded one."""
+    monkeypatch.setattr("infinite_talk.engine.EMBEDDED", tiny_bundle)
+    monkeypatch.setattr("infinite_talk.frontends.cli.demo.EMBEDDED", here)
+    monkeypatch.setattr("infinite_talk.frontends.cli.demo.PICTURES", ("me.png",))
+    for _ in range(2):  # again: it may replace its own files
+        assert run(["demo", "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["output"] == "outputs/demo.mp4"
+        assert all(Path(answer[name]).stat().st_size > 1000 for name in ("output", "sheet", "chart"))
+        assert answer["lipsync"]["frames"] == 41
+    assert run(["lipsync", "outputs/demo.mp4", "--chart", "again.png"]) == 0
+    assert "lip sync: r " in capsys.readouterr().out and Path("again.png").exists()
+    assert run(["lipsync", "me.png"]) == 3
+    assert run(["lipsync", "nothing.mp4"]) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -287,6 +288,20 @@ def test_a_dialect_is_recognised(vision: ImageEncoder) -> None:
     for mapping in (vision_keys.wan(VISION), vision_keys.transformers(VISION, "vision_model.")):
         stored = mapping.write(vision.state_dict())
         assert vision_keys.key_map(VISION, stored) == mapping
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "keys"),
+    [
+        (SpeechEncoder, SPEECH, speech_keys),
+        (TextEncoder, TEXT, text_keys),
+        (ImageEncoder, VISION, vision_keys),
+    ],
+)
+def test_a_saved_module_loads_again(kind: type, config: object, keys: ModuleType) -> None:
+    saved = kind(config).state_dict()
+    again = build(lambda: kind(config), keys.key_map(config, saved).read(saved)).state_dict()
+    assert all(torch.equal(again[name], saved[name]) for name in saved)
 
 
 def test_keys_missing_and_left_over_are_named(text: TextEncoder) -> None:

@@ -189,19 +189,19 @@ def mouth_geometry(who: Identity, pose: Pose, mouth: Tensor, size: int) -> Mouth
 def mouth_box(who: Identity, pose: Pose, size: int) -> Tensor:
     """Pixel box (N, F, 4) int64 as y0, y1, x0, x1 that holds the mouth in every shape and some skin.
 
-    All boxes of one size have the same extent (0.40 x 0.44 of the picture) and lie inside the picture.
+    All boxes of one size have the same extent (0.32 x 0.40 of the picture) and lie inside the picture.
     """
     angle = pose.roll + who.lean[:, None]
     x = pose.yaw
     y = (
-        who.mouth_y[:, None] + 0.07 + pose.pitch - PIVOT
+        who.mouth_y[:, None] + 0.09 + pose.pitch - PIVOT
     )  # a little below the resting line: mouths open downwards
     scale = who.scale[:, None]
     at_x = (x * torch.cos(angle) - y * torch.sin(angle)) * scale + who.offset_x[:, None] + pose.shift_x
     at_y = (
         (x * torch.sin(angle) + y * torch.cos(angle) + PIVOT) * scale + who.offset_y[:, None] + pose.shift_y
     )
-    high, wide = round(0.40 * size), round(0.44 * size)
+    high, wide = round(0.32 * size), round(0.40 * size)
     top = ((at_y + 1) * (size / 2) - high / 2).round().to(torch.int64).clamp(0, size - high)
     left = ((at_x + 1) * (size / 2) - wide / 2).round().to(torch.int64).clamp(0, size - wide)
     return torch.stack((top, top + high, left, left + wide), dim=-1)

@@ -1,7 +1,8 @@
-"""Make clean synthetic speech sound like recordings: batched, on the device, with the mouth track kept in step.
+"""Make clean synthetic speech sound like recordings: batched, on the device, with the mouth track kept in
+step.
 
-Every function takes sound (B, S) at 16 kHz and a generator, and draws for each clip on its own. Nothing here moves
-the sound in time, except `crops`, which plays a clip faster or slower and moves its track along.
+Every function takes sound (B, S) at 16 kHz and a generator, and draws for each clip on its own. Nothing
+here moves the sound in time, except `crops`, which plays a clip faster or slower and moves its track along.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ FPS = 25
 
 @dataclass(frozen=True)
 class Crops:
-    """A batch: `sound` (B, S), and at 25 fps `mouth` (B, F, 6), `level` (B, F) in 0..1, `classes` (B, F) int64."""
+    """A batch: `sound` (B, S), and at 25 fps `mouth` (B, F, 6), `level` (B, F) in 0..1, `classes` (B, F)
+    int64.
+    """
 
     sound: Tensor
     mouth: Tensor
@@ -27,7 +30,9 @@ class Crops:
 
 @dataclass(frozen=True)
 class DeviceBank:
-    """A speech bank on the device: mu-law `sound` (160 T,), `track` (T, 7) bytes (mouth, level), `classes` (T,)."""
+    """A speech bank on the device: mu-law `sound` (160 T,), `track` (T, 7) bytes (mouth, level), `classes`
+    (T,).
+    """
 
     sound: Tensor
     track: Tensor
@@ -53,8 +58,8 @@ def chosen(generator: torch.Generator, count: int, share: float) -> Tensor:
 def crops(bank: DeviceBank, starts: Tensor, speed: Tensor, frames: int) -> Crops:
     """Cut clips of `frames` video frames that begin at `starts` (B,) (10 ms frames), played at `speed` (B,).
 
-    Speed changes tempo, pitch and formants together, as another speaker would; the track is read at the same times.
-    The caller leaves room: start + 4 * frames * speed + 2 frames must lie inside the bank.
+    Speed changes tempo, pitch and formants together, as another speaker would; the track is read at the
+    same times. The caller leaves room: start + 4 * frames * speed + 2 frames must lie inside the bank.
     """
     samples = frames * RATE // FPS
     device = bank.sound.device

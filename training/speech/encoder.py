@@ -1,11 +1,12 @@
 """The embedded speech encoder, a small wav2vec 2.0, and the heads that supervise it.
 
-The convolutions have the kernels and strides of wav2vec2-base. Their output is interpolated linearly (ends aligned)
-to the video's 25 frames a second before the transformer, as InfiniteTalk does, and the stacked outputs of the
-layers are the features of the video model.
+The encoder is the package's own `SpeechEncoder`: convolutions with the kernels and strides of wav2vec2-base,
+their output brought to the video's 25 frames a second before the transformer, and the stacked outputs of the
+layers as the features of the video model.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -13,25 +14,26 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Wav2Vec2Config, Wav2Vec2Model
-
 from training.speech.phonemes import CHANNELS, CLASSES
 
+from infinite_talk.models.speech import SpeechConfig, SpeechEncoder
+
 CONTEXT = 2  # frames before and after whose class a layer must also know
+DROPOUT = 0.05
 
 
-def embedded_config() -> Wav2Vec2Config:
+def embedded_config() -> SpeechConfig:
     """About 2.5 M parameters."""
     return _config(width=192, layers=6, inner=448, channels=128)
 
 
-def tiny_config() -> Wav2Vec2Config:
+def tiny_config() -> SpeechConfig:
     """For tests of the training itself."""
     return _config(width=32, layers=2, inner=48, channels=16)
 
 
-def _config(width: int, layers: int, inner: int, channels: int) -> Wav2Vec2Config:
-    return Wav2Vec2Config(
+def _config(width: int, layers: int, inner: int, channels: int) -> SpeechConfig:
+    return SpeechConfig(
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=4,
@@ -39,38 +41,7 @@ def _config(width: int, layers: int, inner: int, channels: int) -> Wav2Vec2Confi
         conv_dim=(channels,) * 7,
         num_conv_pos_embeddings=32,
         num_conv_pos_embedding_groups=4,
-        feat_extract_norm="group",
-        do_stable_layer_norm=False,
-        layerdrop=0.0,
-        hidden_dropout=0.05,
-        attention_dropout=0.05,
-        activation_dropout=0.05,
-        feat_proj_dropout=0.0,
-        final_dropout=0.0,
-        apply_spec_augment=False,
-        mask_time_prob=0.0,
     )
-
-
-class Encoder(nn.Module):
-    """Waveform (B, S) at 16 kHz, normalised to unit variance -> features (B, F, K, D) at 25 fps."""
-
-    def __init__(self, config: Wav2Vec2Config):
-        super().__init__()
-        self.model = Wav2Vec2Model(config)
-
-    def forward(self, sound: Tensor, frames: int) -> Tensor:
-        conv = self.model.feature_extractor(sound)
-        conv = functional.interpolate(conv.float(), size=frames, mode="linear", align_corners=True)
-        hidden, _ = self.model.feature_projection(conv.transpose(1, 2))
-        transformer = self.model.encoder
-        hidden = transformer.dropout(transformer.layer_norm(hidden + transformer.pos_conv_embed(hidden)))
-        outputs = []
-        for layer in transformer.layers:
-            answer = layer(hidden)  # a tuple in some releases of transformers, a tensor in others
-            hidden = answer[0] if isinstance(answer, tuple) else answer
-            outputs.append(hidden)
-        return torch.stack(outputs, 2)
 
 
 @dataclass(frozen=True)
@@ -120,9 +91,10 @@ class MouthReader(nn.Module):
 class SpeechTrainer(nn.Module):
     """Encoder and heads together."""
 
-    def __init__(self, config: Wav2Vec2Config):
+    def __init__(self, config: SpeechConfig):
         super().__init__()
-        self.encoder = Encoder(config)
+        self.encoder = SpeechEncoder(config)
+        _drop(self.encoder)
         self.heads = nn.ModuleList([LayerHead(config.hidden_size) for _ in range(config.num_hidden_layers)])
         self.reader = MouthReader(config.hidden_size, config.num_hidden_layers)
 
@@ -133,35 +105,42 @@ class SpeechTrainer(nn.Module):
 
     @torch.no_grad()
     def estimate(self, sound: Tensor, frames: int) -> Estimate:
-        """The mouth of normalised sound (B, S)."""
+        """The mouth of sound (B, S) of any loudness."""
         return self.reader(self.encoder(sound, frames))
 
 
+def _drop(encoder: nn.Module) -> None:
+    """Dropout inside the transformer's layers, which the package's encoder does without."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = DROPOUT
+        elif isinstance(getattr(module, "dropout", None), float):  # attention, which calls the function
+            module.dropout = DROPOUT
+
+
 def save(trainer: SpeechTrainer, folder: Path) -> None:
-    """Write `encoder.safetensors` (fp16, names of transformers' Wav2Vec2Model, config as metadata) and `heads`."""
-    config = trainer.encoder.model.config.to_json_string(use_diff=True)
-    encoder = {k: v.half().contiguous().cpu() for k, v in trainer.encoder.model.state_dict().items()}
+    """Write `encoder.safetensors` (names of transformers' Wav2Vec2Model) and `heads.safetensors`, both fp16.
+
+    The encoder's metadata holds its `SpeechConfig` as JSON under "config".
+    """
+    encoder = _half(trainer.encoder.model.state_dict())
+    config = json.dumps(asdict(trainer.encoder.config))
     save_file(encoder, str(folder / "encoder.safetensors"), {"config": config})
-    heads = {
-        k: v.half().contiguous().cpu()
-        for k, v in trainer.state_dict().items()
-        if not k.startswith("encoder.")
-    }
-    save_file(
-        heads,
-        str(folder / "heads.safetensors"),
-        {"classes": " ".join(CLASSES), "channels": " ".join(CHANNELS)},
-    )
+    heads = _half({k: v for k, v in trainer.state_dict().items() if not k.startswith("encoder.")})
+    labels = {"classes": " ".join(CLASSES), "channels": " ".join(CHANNELS)}
+    save_file(heads, str(folder / "heads.safetensors"), labels)
+
+
+def _half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.half().contiguous().cpu() for name, tensor in tensors.items()}
 
 
 def load(folder: Path) -> SpeechTrainer:
     """Read what `save` wrote, in float32, for evaluation."""
-    import json
-
     with safe_open(str(folder / "encoder.safetensors"), "pt") as file:
-        config = Wav2Vec2Config(**json.loads(file.metadata()["config"]))
+        config = SpeechConfig.from_json(json.loads(file.metadata()["config"]))
     trainer = SpeechTrainer(config)
     tensors = {f"encoder.model.{k}": v for k, v in load_file(str(folder / "encoder.safetensors")).items()}
     tensors |= load_file(str(folder / "heads.safetensors"))
-    trainer.load_state_dict({k: v.float() for k, v in tensors.items()})
+    trainer.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return trainer.eval()

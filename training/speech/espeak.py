@@ -1,7 +1,8 @@
 """Speech with phoneme times from espeak-ng, through its C interface.
 
-The shared library and its data come from the `espeakng-loader` wheel, either installed or unpacked into a folder.
-espeak-ng (GPL-3.0) is a tool of the training alone: nothing of it is shipped, and nothing at run time needs it.
+The shared library and its data come from the `espeakng-loader` wheel, either installed or unpacked into a
+folder. espeak-ng (GPL-3.0) is a tool of the training alone: nothing of it is shipped, and nothing at run
+time needs it.
 """
 
 import ctypes
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.signal import resample_poly
-
 from training.speech.phones import Phone, Spoken
 
 _RETRIEVE, _PHONEME_EVENTS_IN_IPA = 1, 3

@@ -1,7 +1,8 @@
-"""Speech with phoneme times from flite (Debian package `flite`; CMU licence), a small unit and HMM synthesiser.
+"""Speech with phoneme times from flite (Debian package `flite`; CMU licence), a small unit and HMM
+synthesiser.
 
-Its voices were recorded from people (CMU ARCTIC: slt, rms, awb; kal16 is made of diphones), so they are closer to
-real speech than espeak-ng.
+Its voices were recorded from people (CMU ARCTIC: slt, rms, awb; kal16 is made of diphones), so they are
+closer to real speech than espeak-ng.
 """
 
 import subprocess
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.signal import resample_poly
-
 from training.speech.phones import SAMPLE_RATE, Phone, Spoken
 
 # Natural pitch of each voice, Hz.

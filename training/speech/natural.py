@@ -1,9 +1,11 @@
 """Speak passages with the natural voices (flite, Kokoro, Piper; espeak-ng too) and keep each as a small file.
 
-    python -m training.speech.natural --out build/natural --packages SITE_PACKAGES --seconds 600 --engine kokoro
+    python -m training.speech.natural --out build/natural --packages SITE_PACKAGES --seconds 600 --engine
+    kokoro
 
-Runs until it has added `--seconds` of sound; run it again with another `--seed` for more. Needs the Debian package
-`flite`, or `onnx`, `onnxruntime` and the voice packages named in `neural.py`. `pack.py` turns the folder into a bank.
+Runs until it has added `--seconds` of sound; run it again with another `--seed` for more. Needs the Debian
+package `flite`, or `onnx`, `onnxruntime` and the voice packages named in `neural.py`. `pack.py` turns the
+folder into a bank.
 """
 
 import argparse
@@ -13,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
 from training.speech import flite, neural, text, voices
 from training.speech.espeak import Espeak, Prosody
 from training.speech.phones import Spoken
@@ -96,9 +97,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--engine", choices=("espeak", "flite", "kokoro", "piper"), required=True)
-    parser.add_argument(
-        "--packages", type=Path, default=Path("."), help="folder that holds the voice packages"
-    )
+    parser.add_argument("--packages", type=Path, default=Path(), help="folder that holds the voice packages")
     parser.add_argument("--espeak", type=Path, default=None)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)

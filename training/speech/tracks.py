@@ -1,15 +1,15 @@
 """Phones and sound become the mouth track: what the mouth does, 100 times a second.
 
-Each viseme pulls the mouth towards its shape with its dominance; the pulls are smoothed in time (coarticulation), so
-lips round before a "w" sounds and a "k" borrows its neighbours' shape. On top of that lips meet for p, b and m
-however short these are, the mouth rests in pauses, and loud speech opens it a little wider than soft speech.
+Each viseme pulls the mouth towards its shape with its dominance; the pulls are smoothed in time
+(coarticulation), so lips round before a "w" sounds and a "k" borrows its neighbours' shape. On top of that
+lips meet for p, b and m however short these are, the mouth rests in pauses, and loud speech opens it a
+little wider than soft speech.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
-
 from training.speech.phonemes import BILABIAL, CHANNELS, CLASSES, DOMINANCE, SILENCE, TARGETS, viseme_parts
 from training.speech.phones import SAMPLE_RATE, Phone
 
@@ -21,7 +21,9 @@ _STOPS = np.isin(np.arange(len(CLASSES)), [CLASSES.index(name) for name in ("pbm
 
 @dataclass(frozen=True)
 class MouthTrack:
-    """The mouth over T frames of 10 ms: `mouth` (T, 6) and `level` (T,) float32 in 0..1, `classes` (T,) uint8."""
+    """The mouth over T frames of 10 ms: `mouth` (T, 6) and `level` (T,) float32 in 0..1, `classes` (T,)
+    uint8.
+    """
 
     mouth: np.ndarray
     level: np.ndarray
@@ -52,8 +54,8 @@ def classes_at(phones: list[Phone], frames: int) -> np.ndarray:
 def settle(classes: np.ndarray, level: np.ndarray) -> np.ndarray:
     """Let the sound overrule the phone times where these are surely wrong.
 
-    Sound in a "pause" belongs to the sound beside it (languages spell some gestures as nothing), and a quiet stretch
-    of 120 ms or more is a pause whatever the phones say.
+    Sound in a "pause" belongs to the sound beside it (languages spell some gestures as nothing), and a
+    quiet stretch of 120 ms or more is a pause whatever the phones say.
     """
     classes = classes.copy()
     loud = level > 0.12
@@ -89,7 +91,9 @@ def mouth_track(classes: np.ndarray, level: np.ndarray) -> MouthTrack:
 
 
 def _lips_apart(classes: np.ndarray) -> np.ndarray:
-    """0 where the lips must touch (p, b, m, and pauses of more than 150 ms), 1 elsewhere, soft between: (T,)."""
+    """0 where the lips must touch (p, b, m, and pauses of more than 150 ms), 1 elsewhere, soft between:
+    (T,).
+    """
     closure = np.zeros(len(classes), np.float32)
     for start, stop in runs(classes == BILABIAL):
         closure[max(0, min(start, (start + stop) // 2 - 2)) : max(stop, (start + stop) // 2 + 3)] = 1

@@ -4,7 +4,6 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
-
 from training.speech.phones import SAMPLE_RATE, Phone, Spoken
 from training.speech.tracks import HOP, MouthTrack, classes_at, mouth_track, settle, speech_level
 
@@ -25,7 +24,7 @@ class Utterance:
 
 
 def assemble(sentences: list[Spoken], voice: str, rng: random.Random) -> Utterance:
-    """Join spoken sentences with 0.2 to 1.5 s of silence around and between them, at the standard loudness."""
+    """Join spoken sentences with silences of 0.2 to 1.5 s around them, at the standard loudness."""
     sounds: list[np.ndarray] = []
     phones: list[Phone] = []
     time = 0.0

@@ -14,11 +14,11 @@ from typing import Any
 import av
 from pydantic import TypeAdapter, ValidationError
 
-from infinite_talk import __version__
 from infinite_talk.errors import InputError
 from infinite_talk.media.durable import sha256_of
 from infinite_talk.request import Request
 from infinite_talk.types import FPS, Plan, Size
+from infinite_talk.version import __version__
 
 Json = Any  # null, bool, number, string, list or object; mypy has no recursive alias that stays readable
 

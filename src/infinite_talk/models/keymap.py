@@ -82,6 +82,11 @@ class KeyMap:
         return {name: tensor[(None,) * dropped[name]] for name, tensor in whole.items()}
 
 
+def unchanged(mapping: KeyMap) -> KeyMap:
+    """The dialect of our own modules, as their ``state_dict`` is saved."""
+    return KeyMap(mapping.dialect, {name: Entry(name) for name in mapping.entries})
+
+
 def choose(maps: Iterable[KeyMap], stored: Iterable[str]) -> KeyMap:
     """The dialect with most of its names there; when none is complete, it says best what is wrong."""
     names = frozenset(stored)

@@ -54,12 +54,11 @@ def _bundled(names: tuple[str, ...]) -> Path:
 
 def _look(result: infinite_talk.Result, output: Path, run: Run, seconds: float) -> None:
     """Say where the file is, what it shows and how well it does."""
+    from infinite_talk import contact_sheet
     from infinite_talk.lipsync import measure
 
-    from .sheet import write_sheet
-
     sheet, chart = output.with_suffix(".png"), output.with_name(f"{output.stem}-lipsync.png")
-    write_sheet(output, sheet)
+    contact_sheet(output, sheet)
     report = measure(output, chart=chart)
     values = result_values(result) | {"sheet": str(sheet), "chart": str(chart), "lipsync": report.summary()}
     text = (

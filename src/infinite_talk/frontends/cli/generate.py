@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from infinite_talk import NoSpaceError, Progress, Request
+from infinite_talk import NoSpaceError, Precision, Progress, Request, Settings, UsageError
 
 from .config import Options
 from .requests import Files, build_request, build_settings
@@ -41,7 +41,8 @@ class Job:
 
 def generate(files: Files, options: Options, job: Job, run: Run) -> int:
     """Make the video. What can be refused cheaply is refused before anything heavy is imported."""
-    request, settings = build_request(files, options, _base(job)), build_settings(options)
+    base = _base(job)
+    request, settings = build_request(files, options, base.request), build_settings(options, base.settings)
     output = job.output or _default_output(request)
     if not job.dry_run:
         check_output(output, force=job.force)
@@ -60,8 +61,21 @@ def generate(files: Files, options: Options, job: Job, run: Run) -> int:
             return 0
         show.note(preview_line(preview))
         result = engine.write(request, output, resume=job.resume, overwrite=job.force)
+        if base.model and base.model != result.recipe["model"]:
+            show.warn(
+                f"{job.again} was made with another model, {base.model.get('name')}: give it with --model."
+            )
     run.result(result_values(result), clean(str(result.path)))
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What flags change: a job file, an earlier video, or nothing."""
+
+    request: Request | None = None
+    settings: Settings | None = None
+    model: dict[str, str] | None = None  # name, version and hash of the model that the recipe was made with
 
 
 @contextmanager
@@ -131,21 +145,21 @@ def _preview_values(preview: Preview, output: Path) -> dict[str, Any]:
     }
 
 
-def _base(job: Job) -> Request | None:
-    """The request that flags change: of a job file, of an earlier video, or none."""
+def _base(job: Job) -> _Base:
     if job.official and job.again:
-        from infinite_talk import UsageError
-
         raise UsageError("Give --job or --from, not both.")
     if job.official:
         from infinite_talk import read_job_file
 
-        return read_job_file(job.official)
+        return _Base(read_job_file(job.official))
     if job.again:
-        from infinite_talk import read_recipe
+        from infinite_talk import Recipe
 
-        return read_recipe(job.again)
-    return None
+        recipe = Recipe.from_file(job.again)
+        machine = recipe.machine
+        settings = Settings(precision=Precision(machine.precision), threads=machine.threads, crf=machine.crf)
+        return _Base(recipe.to_request([job.again.parent]), settings, dict(recipe.model))
+    return _Base()
 
 
 def _default_output(request: Request) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from infinite_talk.models.keymap import Entry, KeyMap, choose
+from infinite_talk.models.keymap import Entry, KeyMap, choose, unchanged
 from infinite_talk.models.speech.config import SpeechConfig
 
 _UNUSED = ("masked_spec_embed", "quantizer.", "project_hid.", "project_q.")
@@ -18,9 +18,9 @@ _WEIGHT_NORM = {
 
 
 def key_map(config: SpeechConfig, stored: Iterable[str]) -> KeyMap:
-    """The dialect that a checkpoint speaks: new or old weight norm, bare or below ``wav2vec2.``."""
+    """The dialect that a checkpoint speaks: new or old weight norm, bare or below ``wav2vec2.``, or ours."""
     dialects = [_dialect(config, prefix, old) for prefix in ("", "wav2vec2.") for old in (False, True)]
-    return choose(dialects, stored)
+    return choose((*dialects, unchanged(dialects[0])), stored)
 
 
 def names(config: SpeechConfig) -> tuple[str, ...]:

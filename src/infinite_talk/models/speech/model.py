@@ -15,7 +15,7 @@ from infinite_talk.models.speech.config import SpeechConfig
 
 VARIANCE_FLOOR = 1e-7
 """Keeps the normalisation of a silent waveform finite; the number of wav2vec 2.0's own feature extractor."""
-BLOCK = 1 << 20
+BLOCK = 1 << 17
 """Windows measured at a time, to bound memory on long recordings."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from infinite_talk.models.keymap import Entry, KeyMap, choose
+from infinite_talk.models.keymap import Entry, KeyMap, choose, unchanged
 from infinite_talk.models.text.config import TextConfig
 
 _LAYER = {
@@ -23,8 +23,8 @@ _LAYER = {
 
 
 def key_map(config: TextConfig, stored: Iterable[str]) -> KeyMap:
-    """The dialect that a checkpoint speaks: Wan2.1's or ``transformers``'."""
-    return choose((wan(config), transformers(config)), stored)
+    """The dialect that a checkpoint speaks: Wan2.1's, ``transformers``' or ours."""
+    return choose((wan(config), transformers(config), unchanged(wan(config))), stored)
 
 
 def wan(config: TextConfig) -> KeyMap:

@@ -88,8 +88,9 @@ class ChannelNorm(nn.Module):
         precision = torch.promote_types(x.dtype, torch.float32)
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=precision)
         scale = self.root / length.clamp_min(1e-12)
-        normal: Tensor = x * scale.to(x.dtype) * self.gamma.to(x.dtype)
-        return normal
+        normal: Tensor = x * scale.to(x.dtype)
+        gamma = self.gamma.to(x.dtype)
+        return normal * gamma if torch.is_grad_enabled() else normal.mul_(gamma)
 
 
 class SiLU(nn.Module):

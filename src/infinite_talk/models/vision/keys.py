@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from infinite_talk.models.keymap import Entry, KeyMap, choose
+from infinite_talk.models.keymap import Entry, KeyMap, choose, unchanged
 from infinite_talk.models.vision.config import VisionConfig
 
 _LAYER = {
@@ -18,8 +18,9 @@ _LAYER = {
 
 
 def key_map(config: VisionConfig, stored: Iterable[str]) -> KeyMap:
-    """The dialect that a checkpoint speaks: Wan2.1's (both towers in one file) or ``transformers``'."""
-    return choose((wan(config), transformers(config, ""), transformers(config, "vision_model.")), stored)
+    """The dialect that a checkpoint speaks: Wan2.1's (both towers in one file), ``transformers``' or ours."""
+    published = wan(config), transformers(config, ""), transformers(config, "vision_model.")
+    return choose((*published, unchanged(published[0])), stored)
 
 
 def wan(config: VisionConfig) -> KeyMap:
