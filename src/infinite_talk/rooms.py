@@ -16,13 +16,15 @@ from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
-from infinite_talk.types import TEMPORAL_STRIDE
+from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE
 
 M = TypeVar("M", bound=nn.Module)
 
-PIXELS_AT_ONCE = 4 * 832 * 480
-"""The codec takes so many pixels of video at a time: one latent frame of the largest official 480 bucket. Its
-widest layers hold hundreds of bytes per pixel, so a whole window at once would take tens of gigabytes."""
+BYTES_AT_ONCE = 640e6
+"""Size of the codec's widest map for the frames it takes at a time: four frames of the largest official 480
+bucket, or several windows of a small model. A few such maps live at once, so a whole window of the official
+model would take tens of gigabytes; in one piece is faster where it fits.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,14 +52,21 @@ class Rooms:
         """Frames ``(3, F, H, W)`` in [-1, 1] as a normalised latent ``(16, T, h, w)``, float32."""
         video = video[None].to(self.device, torch.float32)
         with self.using(self.vae) as vae:
-            if video[0, 0].numel() <= PIXELS_AT_ONCE:
+            if video[0, 0].numel() * self._bytes_per_pixel() <= BYTES_AT_ONCE:
                 return vae.encode(video)[0]
             return torch.cat(list(vae.encode_chunks(video)), dim=2)[0]
 
     @torch.inference_mode()
     def decode_video(self, latent: torch.Tensor) -> torch.Tensor:
         """The inverse: frames ``(3, F, H, W)`` in [-1, 1], float32."""
-        stride = TEMPORAL_STRIDE * self.vae.config.spatial_stride**2
-        latents_at_once = max(1, PIXELS_AT_ONCE // (stride * latent[0, 0].numel()))
+        pixels = TEMPORAL_STRIDE * SPATIAL_STRIDE**2 * latent[0, 0].numel()  # that one latent frame becomes
+        at_once = max(1, int(BYTES_AT_ONCE / (pixels * self._bytes_per_pixel())))
         with self.using(self.vae) as vae:
-            return torch.cat(list(vae.decode_chunks(latent[None], latents_at_once)), dim=2)[0]
+            if at_once >= latent.shape[1]:
+                return vae.decode(latent[None])[0]
+            return torch.cat(list(vae.decode_chunks(latent[None], at_once)), dim=2)[0]
+
+    def _bytes_per_pixel(self) -> float:
+        """Bytes of the codec's widest map for one pixel of video."""
+        config = self.vae.config
+        return 4 * config.dim / config.patch**2
