@@ -12,19 +12,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from infinite_talk.denoise.schedules import timesteps
 from training import embedded
 from training.evaluate import Truth, talk_report
 from training.optim import load
 from training.scenes import Scenes
-from training.train_vae import sheet
 from training.towers import Towers, build_towers, frozen_vae, picture_to_clip
+from training.train_vae import sheet
 
 STRIDE = embedded.WINDOW - embedded.MOTION
 BRIEF = ("r opening", "r opening without reader", "lag", "amplitude", "r width", "r rounding", "r with another clip",
@@ -34,14 +34,14 @@ BRIEF = ("r opening", "r opening without reader", "lag", "amplitude", "r width",
 
 @torch.no_grad()
 def denoise(
-    towers: Towers, motion: torch.Tensor, text: torch.Tensor, picture: torch.Tensor, speech: torch.Tensor, reference: torch.Tensor,
-    *, steps: int, shift: float, audio_guidance: float,
+    towers: Towers, motion: torch.Tensor, text: torch.Tensor, picture: torch.Tensor, speech: torch.Tensor,
+    reference: torch.Tensor, *, steps: int, shift: float, audio_guidance: float,
 ) -> torch.Tensor:  # fmt: skip
     """Euler steps from noise to a latent window, motion latents held fixed."""
     latent = torch.randn_like(reference)
     k = motion.shape[2]
     times = timesteps(steps, shift).tolist()
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         latent[:, :, :k] = motion
         t = torch.full((latent.shape[0],), now, device=latent.device)
         velocity = towers(latent, t, text, picture, speech, reference).float()
@@ -62,7 +62,7 @@ def talk(
     speech: torch.Tensor,
     windows: int,
     **options: float,
-) -> torch.Tensor:  # noqa: ANN001
+) -> torch.Tensor:
     """``(N, 1 + ..., 3, H, W)`` frames in [0, 1] of ``windows`` windows; ``speech (N, F, K, D)`` covers them."""
     portrait = scene.portrait * 2 - 1
     n = portrait.shape[0]
@@ -116,13 +116,19 @@ def main() -> None:
                 torch.manual_seed(4)
                 begun = time.monotonic()
                 made = torch.cat([
-                    talk(towers, vae, scenes, scene.part(s), speech[s], args.windows, steps=steps, shift=shift, audio_guidance=guidance)
+                    talk(
+                        towers, vae, scenes, scene.part(s), speech[s], args.windows,
+                        steps=steps, shift=shift, audio_guidance=guidance,
+                    )
                     for s in torch.arange(args.clips, device=device).split(5)
                 ])  # fmt: skip
                 report = talk_report(scene.video, made, truth, seams)
                 took = time.monotonic() - begun
-                result.append({"steps": steps, "shift": shift, "audio_guidance": guidance, "seconds": took, "report": report})
-                brief = {n: (round(v["mean"], 3), round(v["least"], 3)) for n, v in report.items() if n in BRIEF}
+                settings = {"steps": steps, "shift": shift, "audio_guidance": guidance}
+                result.append({**settings, "seconds": took, "report": report})
+                brief = {
+                    n: (round(v["mean"], 3), round(v["least"], 3)) for n, v in report.items() if n in BRIEF
+                }
                 print(f"steps {steps} shift {shift} guidance {guidance} ({took:.0f} s): {brief}", flush=True)
                 sheet(scene.video[:6], made[:6], args.out / f"sheet_{steps}_{shift}_{guidance}.png")
     (args.out / "talk.json").write_text(json.dumps(result, indent=1))

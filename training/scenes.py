@@ -69,7 +69,9 @@ class Scenes:
         self.pieces, self.versions = pieces, 1
         self.random = torch.Generator().manual_seed(seed)
         self.speech: torch.Tensor | None = None
-        self.draw_frames = torch.compile(render, dynamic=False) if compiled and device.type == "cuda" else render
+        self.draw_frames = (
+            torch.compile(render, dynamic=False) if compiled and device.type == "cuda" else render
+        )
 
     def held_out(self, bank: Path) -> Scenes:
         return Scenes(bank, self.size, self.device, seed=12345, held_out=True)
@@ -171,6 +173,6 @@ def byte_tokens(texts: list[str], length: int) -> torch.Tensor:
     """UTF-8 bytes shifted past the three special tokens, end mark 1, padding 0 (the ByT5 tokenizer's rule)."""
     out = torch.zeros(len(texts), length, dtype=torch.long)
     for row, text in zip(out, texts, strict=True):
-        ids = [b + 3 for b in text.encode()][: length - 1] + [1]
+        ids = [*(b + 3 for b in text.encode()[: length - 1]), 1]
         row[: len(ids)] = torch.tensor(ids)
     return out

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import nn
 
 from training import embedded
@@ -177,10 +177,8 @@ def main() -> None:
         load(args.resume, towers)
     ranks.share_weights(towers)
     if ranks.first:
-        print(
-            f"transformer {sum(p.numel() for p in towers.transformer.parameters()) / 1e6:.2f} M, all {sum(p.numel() for p in towers.parameters()) / 1e6:.2f} M parameters",
-            flush=True,
-        )
+        own, whole = (sum(p.numel() for p in m.parameters()) / 1e6 for m in (towers.transformer, towers))
+        print(f"transformer {own:.2f} M, all {whole:.2f} M parameters", flush=True)
     optimiser = Muon(towers, args.lr, adam_names=("embedding", "head", "modulation", "relative", "shared"))
     average = Average(towers, 0.999)
     if args.compile:

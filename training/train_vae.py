@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from PIL import Image
 
 from infinite_talk.models.vae.config import VAEConfig

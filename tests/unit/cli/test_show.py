@@ -25,7 +25,7 @@ def test_a_line_has_phase_window_step_pace_and_remaining_time():
 def test_the_bar_grows_with_all_steps_of_all_windows(window, number, full):
     plain = bar(step(window, number), width=24).plain
     assert plain.startswith("━" * 24 + "  drawing")
-    green = [s for s in bar(step(window, number)).spans if s.style == "green"]
+    green = [s for s in bar(step(window, number), width=24).spans if s.style == "green"]
     assert sum(s.end - s.start for s in green) == full
 
 
@@ -64,3 +64,15 @@ def test_no_markup_and_no_control_characters_from_outside():
 def test_units():
     assert [duration(s) for s in (0.4, 59.6, 3723)] == ["0:00", "1:00", "1:02:03"]
     assert [size(b) for b in (3.4e8, 1.44e9)] == ["340 MB", "1.4 GB"]
+
+
+def test_writing_is_told_once_at_the_end():
+    out = io.StringIO()
+    with Show(stream=out, live=False) as show:
+        for window in (1, 2, 3):
+            show.progress(Progress(phase=Phase.WRITING, window=window, windows=3, steps=4), window)
+        show.progress(Progress(phase=Phase.DONE, window=3, windows=3), 4)
+    assert out.getvalue() == "writing the file\n"
+    assert bar(Progress(phase=Phase.WRITING, window=3, windows=3), width=6).plain.startswith(
+        "━━━━━━  writing"
+    )

@@ -80,8 +80,10 @@ class Show:
             self._console.print(line(event), markup=False)
 
     def _is_news(self, event: Progress, now: float) -> bool:
-        """A new phase or window is; another step only after a while. Decoding is a matter of moments."""
+        """A new phase or window is; another step only after a while. What takes moments is not."""
         if event.phase in (Phase.DONE, Phase.DECODING):
+            return False
+        if event.phase is Phase.WRITING and event.window < event.windows:
             return False
         return self._told != (event.phase, event.window) or now - self._told_at >= _PLAIN_EVERY
 
@@ -89,10 +91,11 @@ class Show:
 def line(event: Progress) -> str:
     """``window 2/13, step 3/8, 1.20 s/step, 0:45 left``."""
     parts = [WORDS[event.phase]]
-    if event.windows and event.phase in (Phase.SAMPLING, Phase.DECODING):
-        parts.append(f"window {min(event.window + 1, event.windows)}/{event.windows}")
-        if event.phase is Phase.SAMPLING:
-            parts.append(f"step {event.step}/{event.steps}")
+    if event.phase not in (Phase.SAMPLING, Phase.DECODING):
+        return parts[0]
+    parts.append(f"window {min(event.window + 1, event.windows)}/{event.windows}")
+    if event.phase is Phase.SAMPLING:
+        parts.append(f"step {event.step}/{event.steps}")
     if event.seconds_per_step is not None:
         parts.append(f"{event.seconds_per_step:.2f} s/step")
     if event.eta is not None:
@@ -100,10 +103,10 @@ def line(event: Progress) -> str:
     return ", ".join(parts)
 
 
-def bar(event: Progress, width: int = 24) -> Text:
+def bar(event: Progress, width: int = 12) -> Text:
     """The same with a bar in front."""
-    total = event.windows * event.steps
-    share = min(1.0, (event.window * event.steps + event.step) / total) if total else 0.0
+    done = event.window + (event.step / event.steps if event.steps else 0)
+    share = min(1.0, done / event.windows) if event.windows else 0.0
     full = round(share * width)
     return Text.assemble(("━" * full, "green"), ("━" * (width - full), "bright_black"), "  ", line(event))
 
