@@ -24,11 +24,13 @@ def encode_people(source: Source, compat: Compat, rooms: Rooms) -> torch.Tensor:
     """
     grid = latent_masks(source.masks, source.size)
     if compat is Compat.FIXED:
-        seen = token_masks(grid).any(axis=(1, 2))
+        tokens = token_masks(grid)
         touched = _touched(resize_masks(source.masks, source.size))
-        for person in np.flatnonzero(~seen[:-1]):
-            grid[person] = touched[person]
-        for person in np.flatnonzero(~grid[:-1].any(axis=(1, 2))):
+        for person in range(len(grid) - 1):
+            if not tokens[person].any():
+                grid[person] = touched[person]
+            if grid[person].any():
+                continue
             raise InputError(
                 f"Person {person + 1} is outside the picture after it is cropped to {source.size.width}x"
                 f"{source.size.height}; choose another size, or correct the box or mask.",
