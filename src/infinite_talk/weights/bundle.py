@@ -1,5 +1,4 @@
-"""A bundle: one folder with all five models, their configurations and defaults. Loaded strictly, saved by
-training.
+"""A bundle: one folder with all five models, their sizes and defaults; loaded strictly, saved by training.
 
 The layout is described in ``manifest.py``. Weights are safetensors in float32, float16, or 8-bit integers
 with a scale per row (``quanto.py``), whole again when loaded.
