@@ -51,9 +51,7 @@ _LATER = {
     "talk": "engine",
     "verify_model": "weights.manifest",
 }
-"""Names whose modules are loaded at first use: they bring torch, and a command that only complains should
-not.
-"""
+"""Names whose modules are loaded at first use: some bring torch, which a mere complaint should not wait for."""
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module holds

@@ -1,6 +1,4 @@
-"""What each model wants when a request does not say: ``Defaults``, and ``resolve``, which fills a request
-with them.
-"""
+"""What a model wants when a request does not say: ``Defaults``; ``resolve`` fills a request with them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from infinite_talk.errors import Cancelled
 from infinite_talk.generate import Start, generate, plan_for, to_bytes
 from infinite_talk.presets import resolve
 from infinite_talk.progress import Phase, Progress
-from infinite_talk.request import Compat, Request, Speaker
+from infinite_talk.request import Compat, Request, Speaker, TeaCache
 from infinite_talk.rooms import Rooms
 from infinite_talk.types import Clip
 from tests.unit import tiny
@@ -138,6 +138,17 @@ def test_guidance_of_one_costs_no_pass(rooms: Rooms, text: float, audio: float, 
     list(generate(request(text_guidance=text, audio_guidance=audio), tiny.source(20), rooms))
     hook.remove()
     assert len(calls) == 2 * 2 * passes  # windows, steps
+
+
+def test_a_step_cache_skips_work_and_still_resumes_anywhere(rooms: Rooms) -> None:
+    runs = []
+    hook = rooms.transformer.blocks[0].register_forward_hook(lambda *_: runs.append(1))
+    asked = request(steps=8, step_cache=TeaCache(threshold=1e9, coefficients=(1.0, 0.0)))
+    whole = list(generate(asked, tiny.source(40), rooms))
+    hook.remove()
+    assert len(runs) == len(whole) * 3 * 5  # branches, steps that are always computed
+    rest = list(generate(asked, tiny.source(40), rooms, start=Start(2, whole[1].motion)))
+    assert torch.equal(video(rest), video(whole[2:]))
 
 
 def test_a_still_picture_is_encoded_once_and_a_film_at_every_window(rooms: Rooms) -> None:

@@ -72,7 +72,7 @@ class Ears(torch.nn.Module):
 
     def forward(self, waveform: torch.Tensor, frames: int) -> torch.Tensor:
         parts = torch.nn.functional.interpolate(waveform[:, None].abs(), size=frames, mode="area")
-        return parts[:, 0, :, None, None].expand(-1, -1, 2, 4) * torch.arange(1, 5)
+        return parts[:, 0, :, None, None].expand(-1, -1, 2, 4) * torch.arange(1, 5, device=waveform.device)
 
     encode_long = forward
 

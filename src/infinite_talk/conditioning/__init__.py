@@ -1,6 +1,4 @@
-"""What the models are told: text, picture, speech, people and motion become ``Conditioning`` and
-``Guide``.
-"""
+"""What the models are told: text, picture, speech and people become ``Conditioning`` and ``Guide``."""
 
 from infinite_talk.conditioning.encode import encode, guide_for
 from infinite_talk.conditioning.image import Reference, References

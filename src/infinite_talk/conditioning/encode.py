@@ -24,7 +24,7 @@ def encode(source: Source, plan: Plan, request: Request, rooms: Rooms) -> Condit
         negative=negative,
         speech=speech,
         hearing=listen(speech, plan, request.compat),
-        token_masks=encode_people(source, rooms),
+        token_masks=encode_people(source, request.compat, rooms),
     )
 
 

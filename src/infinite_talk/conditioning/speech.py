@@ -57,9 +57,7 @@ def listen(
 
 
 def speech_window(features: Sequence[torch.Tensor], hearing: Sequence[torch.Tensor]) -> torch.Tensor:
-    """What the model hears in one window: ``(P, F, 5, K, D)``, each frame with two neighbours on either
-    side.
-    """
+    """What the model hears in a window, ``(P, F, 5, K, D)``: each frame with two neighbours on either side."""
     return torch.stack([own[at.to(own.device)] for own, at in zip(features, hearing, strict=True)])
 
 

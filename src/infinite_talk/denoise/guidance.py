@@ -144,9 +144,7 @@ def _apart(away_from: torch.Tensor, towards: torch.Tensor, scale: float) -> torc
 
 
 def _orthogonal(vector: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """The part of ``vector`` orthogonal to ``direction``, both taken whole; in float64 as the two nearly
-    cancel.
-    """
+    """The part of ``vector`` orthogonal to ``direction``, both taken whole; in float64, as they nearly cancel."""
     wide, unit = vector.double(), direction.double()
     unit = unit / torch.linalg.vector_norm(unit).clamp(min=1e-12)
     apart: torch.Tensor = wide - (wide * unit).sum() * unit

@@ -14,9 +14,7 @@ from infinite_talk.request import APG, Compat, Request
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sampler:
-    """Schedule and rules. ``stepper`` and ``guidance`` are made anew for each window, as they may have a
-    memory.
-    """
+    """Schedule and rules; ``stepper`` and ``guidance`` may have a memory and are made anew for each window."""
 
     times: torch.Tensor  # (steps + 1,), falling from 1000 to 0
     text_guidance: float

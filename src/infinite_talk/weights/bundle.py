@@ -1,5 +1,4 @@
-"""A bundle: one folder with all five models, their configurations and defaults. Loaded strictly, saved by
-training.
+"""A bundle: one folder with all five models, their sizes and defaults; loaded strictly, saved by training.
 
 The layout is described in ``manifest.py``. Weights are safetensors in float32, float16, or 8-bit integers
 with a scale per row (``quanto.py``), whole again when loaded.
@@ -68,7 +67,7 @@ class Store(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
-    """Matrices in 8 bits, the rest in float16."""
+    """Matrices and convolutions in 8 bits, the rest in float16."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +133,7 @@ def stored(trained: Trained) -> dict[str, torch.Tensor]:
     """The tensors of a model as they go to disk."""
     tensors = {name: tensor.detach().cpu() for name, tensor in trained.weights.items()}
     if trained.store is Store.INT8:
-        tensors, _ = quantise_int8(tensors)
+        tensors, _ = quantise_int8(tensors, is_wide)
     dtype = torch.float32 if trained.store is Store.FP32 else torch.float16
 
     def shrunk(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -143,6 +142,14 @@ def stored(trained: Trained) -> dict[str, torch.Tensor]:
         return (tensor if keep else tensor.to(dtype)).contiguous().clone()
 
     return {name: shrunk(name, tensor) for name, tensor in tensors.items()}
+
+
+def is_wide(name: str, tensor: torch.Tensor) -> bool:
+    """The weight of a linear or convolutional layer inside a model: what is worth 8 bits.
+
+    What first meets the latent stays finer: all that follows sees its rounding.
+    """
+    return name.endswith(".weight") and tensor.dim() > 1 and not name.startswith("patch_embedding")
 
 
 def _load(manifest: Manifest, name: str, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -35,9 +35,7 @@ class Schedule(Protocol):
     """Which calls are skipped, and where each call keeps what the blocks did."""
 
     def next(self, question: Question) -> tuple[Hashable, bool]:
-        """The memory slot of this call, and whether its blocks are skipped. Called once per question, in
-        order.
-        """
+        """Memory slot of this call, and whether its blocks are skipped; called once per question, in order."""
         ...
 
 

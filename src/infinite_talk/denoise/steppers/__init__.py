@@ -10,9 +10,7 @@ from infinite_talk.denoise.steppers.euler import Euler
 
 
 class Stepper(Protocol):
-    """A solver for one window. Multi-step solvers keep their history in the object; make a new one per
-    window.
-    """
+    """A solver for one window; a multi-step solver keeps its history in the object."""
 
     def step(self, latent: torch.Tensor, velocity: torch.Tensor, step: int) -> torch.Tensor:
         """The latent at the time after ``step``, from the latent and the velocity at its time."""
