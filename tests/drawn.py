@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -54,6 +55,32 @@ def voice_for(opening: np.ndarray, rate: int = 16_000) -> np.ndarray:
     loud = np.interp(times * 25 - 0.5, np.arange(len(level)), level)
     tone = sum(np.sin(2 * np.pi * 120 * k * times) / k for k in range(1, 8))
     return (0.3 * loud * tone).astype(np.float32)
+
+
+@cache
+def espeak():
+    """The one espeak-ng engine of this process: starting it twice can hang."""
+    from training.speech.espeak import Espeak
+
+    return Espeak()
+
+
+def speak(text: str, voice: str, lead: float = 0.3) -> tuple[np.ndarray, torch.Tensor]:
+    """A voice of espeak-ng: sound (S,) at 16 kHz after some silence, and the mouth (F, 6) that goes with it."""
+    from training.speech.espeak import Prosody
+    from training.speech.phones import Phone
+    from training.speech.tracks import classes_at, mouth_track, settle, speech_level, to_frames
+    from training.speech.utterance import level_out
+
+    spoken = espeak().speak(text, voice, Prosody())
+    silence = np.zeros(round(lead * 16_000), np.float32)
+    sound = np.concatenate((silence, spoken.sound, silence))
+    frames = len(sound) // 640
+    sound = level_out(sound[: frames * 640])
+    level = speech_level(sound)
+    phones = [Phone(phone.start + lead, phone.stop + lead, phone.name) for phone in spoken.phones]
+    track = mouth_track(settle(classes_at(phones, len(level)), level), level)
+    return sound, torch.from_numpy(to_frames(track.mouth, frames)).float()
 
 
 def write_video(

@@ -3,7 +3,8 @@
     python -m training.export --towers runs/towers/towers.safetensors --vae runs/vae/vae.safetensors \
         --vae-report runs/vae/vae.json --speech runs/speech --version 1.0
 
-The large ones are stored in 8 bits with a scale per row, the two small towers in half precision.
+The large ones are stored in 8 bits with a scale per row, the two small towers in half precision. Beside the
+folder goes the reader of the speech encoder's features, with which lip sync is measured.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
+from infinite_talk.lipsync.voice import VOICE
 from infinite_talk.presets import Defaults
-from infinite_talk.weights.bundle import Store, Trained, save_bundle
+from infinite_talk.weights.bundle import Store, Trained, save_bundle, stored
 from infinite_talk.weights.manifest import EMBEDDED, Manifest
 from infinite_talk.weights.reader import TensorFiles
 from training import embedded
@@ -53,6 +56,13 @@ def export(
     return save_bundle(out, name=NAME, version=version, parts=parts, defaults=defaults)
 
 
+def export_voice(out: Path, *, speech: Path, manifest: Manifest) -> None:
+    """Write the reader that was trained with the speech encoder of ``manifest``, and whose it is."""
+    reader = _below("reader.", TensorFiles(speech / "heads.safetensors"))
+    encoder = manifest.sha256[manifest.parts["speech"].file]
+    save_file(stored(Trained({}, reader, Store.INT8)), out, {"format": "pt", "encoder": encoder})
+
+
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors of one module."""
     return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
@@ -70,6 +80,7 @@ def main() -> None:
     for name in ("towers", "vae", "vae-report", "speech"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=EMBEDDED)
+    parser.add_argument("--voice", type=Path, default=VOICE)
     parser.add_argument("--version", required=True)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--shift", type=float, default=3.0)
@@ -88,6 +99,7 @@ def main() -> None:
     )
     files = {name: getattr(args, name) for name in ("towers", "vae", "vae_report", "speech")}
     manifest = export(args.out, **files, version=args.version, defaults=defaults)
+    export_voice(args.voice, speech=args.speech, manifest=manifest)
     print(f"{args.out}: {manifest.size / 1e6:.1f} MB")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training import embedded, export, scenes
@@ -14,11 +15,14 @@ from training.towers import Towers, build_towers, picture_to_clip
 
 from infinite_talk.denoise.denoiser import Plain, Question
 from infinite_talk.denoise.guidance import Branch
+from infinite_talk.lipsync import expected_opening, load_listener
+from infinite_talk.lipsync.voice import FULL
 from infinite_talk.models.vae import VAEConfig, VideoVAE
 from infinite_talk.presets import Defaults
 from infinite_talk.types import Guide
 from infinite_talk.weights import bundle
 from infinite_talk.weights.bundle import Store, load_bundle
+from infinite_talk.weights.manifest import read_manifest
 from tests.bundles import CONFIGS
 
 TEXT = "a person speaks"
@@ -97,6 +101,20 @@ def test_latents_are_normalised_by_their_measured_statistics(trained: tuple[Towe
     rooms = load_bundle(folder, torch.device("cpu"), torch.float32)
     video = torch.rand(3, 9, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
     torch.testing.assert_close(rooms.encode_video(video), (vae.encode(video[None])[0] - 0.1) / 2.0)
+
+
+def test_the_voice_reader_goes_with_its_encoder(
+    trained: tuple[Towers, VideoVAE, Path], tmp_path: Path
+) -> None:
+    _, _, folder = trained
+    voice = tmp_path / "voice.safetensors"
+    export.export_voice(voice, speech=tmp_path, manifest=read_manifest(folder))
+    listener = load_listener(folder, voice)
+    ears = speech_encoder.load(tmp_path)
+    sound = np.random.default_rng(3).normal(size=16_000).astype(np.float32)
+    expected = ears.estimate(torch.from_numpy(sound)[None], 25).mouth[0, :, 0] * FULL
+    # The reader alone is in 8 bits here.
+    np.testing.assert_allclose(expected_opening(sound, 25, listener), expected.numpy(), atol=FULL / 100)
 
 
 def test_the_first_layer_keeps_its_precision() -> None:

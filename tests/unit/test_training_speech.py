@@ -17,6 +17,8 @@ from training.speech.score import best_lag, correlation, evaluate
 from training.speech.tracks import HOP, classes_at, mouth_track, settle, speech_level, to_frames
 from training.speech.utterance import Utterance, assemble
 
+from tests import drawn
+
 RATE = 16000
 
 
@@ -307,9 +309,7 @@ def test_flite_durations_are_read():
 @pytest.fixture(scope="module")
 def espeak():
     pytest.importorskip("espeakng_loader")
-    from training.speech.espeak import Espeak
-
-    return Espeak()
+    return drawn.espeak()
 
 
 def test_espeak_speaks_with_times(espeak):

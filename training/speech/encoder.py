@@ -2,20 +2,21 @@
 
 The encoder is the package's own `SpeechEncoder`: convolutions with the kernels and strides of wav2vec2-base,
 their output brought to the video's 25 frames a second before the transformer, and the stacked outputs of the
-layers as the features of the video model.
+layers as the features of the video model. The head that reads all layers is the package's own too: the
+measure of lip sync listens with it.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional
 from training.speech.phonemes import CHANNELS, CLASSES
 
+from infinite_talk.lipsync.voice import Estimate, VoiceReader
 from infinite_talk.models.speech import SpeechConfig, SpeechEncoder
 
 CONTEXT = 2  # frames before and after whose class a layer must also know
@@ -44,15 +45,6 @@ def _config(width: int, layers: int, inner: int, channels: int) -> SpeechConfig:
     )
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What the heads read: `mouth` (B, F, 6) and `level` (B, F) in 0..1, `classes` logits (B, F, 23)."""
-
-    mouth: Tensor
-    level: Tensor
-    classes: Tensor
-
-
 class LayerHead(nn.Module):
     """One linear reading of one layer: class now, before and after, mouth and level."""
 
@@ -70,24 +62,6 @@ class LayerHead(nn.Module):
         return Estimate(track[..., :-1], track[..., -1], now), before, after
 
 
-class MouthReader(nn.Module):
-    """The best estimate: all layers together, over five frames."""
-
-    def __init__(self, width: int, layers: int, inner: int = 128):
-        super().__init__()
-        self.mix = nn.Linear(width * layers, inner)
-        self.over_time = nn.Conv1d(inner, inner, 5, padding=2)
-        self.read = nn.Linear(inner, len(CLASSES) + len(CHANNELS) + 1)
-
-    def forward(self, features: Tensor) -> Estimate:
-        """Features (B, F, K, D) -> estimate."""
-        mixed = functional.gelu(self.mix(features.flatten(2)))
-        seen = mixed + functional.gelu(self.over_time(mixed.transpose(1, 2)).transpose(1, 2))
-        classes, track = self.read(seen).float().split((len(CLASSES), len(CHANNELS) + 1), -1)
-        track = torch.sigmoid(track)
-        return Estimate(track[..., :-1], track[..., -1], classes)
-
-
 class SpeechTrainer(nn.Module):
     """Encoder and heads together."""
 
@@ -96,7 +70,7 @@ class SpeechTrainer(nn.Module):
         self.encoder = SpeechEncoder(config)
         _drop(self.encoder)
         self.heads = nn.ModuleList([LayerHead(config.hidden_size) for _ in range(config.num_hidden_layers)])
-        self.reader = MouthReader(config.hidden_size, config.num_hidden_layers)
+        self.reader = VoiceReader(config.hidden_size, config.num_hidden_layers)
 
     def forward(self, sound: Tensor, frames: int) -> tuple[Estimate, list[tuple[Estimate, Tensor, Tensor]]]:
         features = self.encoder(sound, frames)

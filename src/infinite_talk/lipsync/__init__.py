@@ -1,4 +1,4 @@
-"""Measures how the mouth of a drawn talking portrait follows its sound.
+"""Measures how the mouth of a drawn talking portrait follows its sound, and the speech in it.
 
 report = measure(Path("talk.mp4"), chart=Path("talk.png"))
 print(report.sentence(), shortcomings(report))
@@ -10,11 +10,13 @@ from infinite_talk.lipsync.loudness import envelope, loudness_db, silence
 from infinite_talk.lipsync.measure import Limits, LipsyncReport, compare, measure, shortcomings
 from infinite_talk.lipsync.reader import MouthReader, MouthTrack, load_reader, read_mouth
 from infinite_talk.lipsync.scores import Score, amplitude_ratio, best_lag, closed_share, pearson, score
+from infinite_talk.lipsync.voice import Listener, expected_opening, load_listener
 
 __all__ = [
     "ActivityMeter",
     "Limits",
     "LipsyncReport",
+    "Listener",
     "MouthReader",
     "MouthTrack",
     "Score",
@@ -24,6 +26,8 @@ __all__ = [
     "compare",
     "draw_chart",
     "envelope",
+    "expected_opening",
+    "load_listener",
     "load_reader",
     "loudness_db",
     "measure",

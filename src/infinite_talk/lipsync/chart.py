@@ -118,6 +118,7 @@ def draw_chart(
     loudness: ArrayLike,
     opening: ArrayLike,
     reference: ArrayLike | None = None,
+    reference_name: str = "expected",
     seams: Sequence[int] = (),
 ) -> None:
     """Write a PNG of 1200 x 520 pixels.
@@ -128,6 +129,7 @@ def draw_chart(
         loudness: (F,) as `loudness.envelope` gives it, at 25 per second.
         opening: (F,) mouth opening in picture heights.
         reference: (F,) what the opening should be, scaled here to the opening's mean and deviation.
+        reference_name: of that line in the legend.
         seams: first frames of windows after the first.
     """
     sound, mouth = np.asarray(loudness, np.float64), np.asarray(opening, np.float64)
@@ -147,7 +149,7 @@ def draw_chart(
     entries = [("loudness", _SOUND), ("mouth", _MOUTH)]
     if reference is not None:
         draw.line(lower.points(_matched(reference, mouth)), fill=_TRUTH, width=_FINE, joint="curve")
-        entries.append(("expected", _TRUTH))
+        entries.append((reference_name, _TRUTH))
     _seams(draw, (upper, lower), seams)
     if seams:
         entries.append(("window seam", _SEAM))

@@ -106,6 +106,19 @@ def load_bundle(folder: Path, device: torch.device, dtype: torch.dtype) -> Rooms
     )
 
 
+def load_speech(folder: Path, device: torch.device, dtype: torch.dtype) -> SpeechEncoder:
+    """Load the speech encoder alone, for who only listens.
+
+    Raises:
+        CheckpointError: as ``load_bundle``, for the one file that is read.
+    """
+    manifest = read_manifest(folder)
+    verify(manifest, (manifest.parts["speech"].file,))
+    encoder = _load(manifest, "speech", device, dtype)
+    assert isinstance(encoder, SpeechEncoder)
+    return encoder
+
+
 def save_bundle(
     folder: Path, *, name: str, version: str, parts: Mapping[str, Trained], defaults: Defaults
 ) -> Manifest:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,14 @@ def write_manifest(manifest: Manifest) -> None:
     manifest.path(FILE).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def verify(manifest: Manifest) -> None:
-    """Compare every file with its checksum.
+def verify(manifest: Manifest, files: Iterable[str] | None = None) -> None:
+    """Compare files, by default all, with their checksums.
 
     Raises:
         CheckpointError: a file was changed or cut short.
     """
-    for name, expected in manifest.sha256.items():
+    for name in manifest.sha256 if files is None else files:
+        expected = manifest.sha256[name]
         if (found := sha256_of(manifest.path(name))) != expected:
             raise CheckpointError(
                 f"{manifest.path(name)} is not the file that {FILE} describes: its sha256 begins with "
