@@ -71,9 +71,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=EMBEDDED)
     parser.add_argument("--version", required=True)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--shift", type=float, default=3.0)
-    parser.add_argument("--audio-guidance", type=float, default=1.0)
+    parser.add_argument("--audio-guidance", type=float, default=2.0)
     args = parser.parse_args()
     defaults = Defaults(
         size=f"{embedded.SIZE}x{embedded.SIZE}!",

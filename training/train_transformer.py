@@ -148,67 +148,52 @@ def loss_of(towers: Towers, scenes: Scenes, batch: Samples) -> torch.Tensor:
     return (error * weight).sum() / weight.expand_as(error).sum()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bank", type=Path, required=True)
-    parser.add_argument("--held-out", type=Path)
-    parser.add_argument("--vae", type=Path, required=True)
-    parser.add_argument("--vae-report", type=Path, required=True)
-    parser.add_argument("--speech", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--fresh", type=int, default=3, help="new scenes per step")
-    parser.add_argument("--buffer", type=int, default=6144)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--resume", type=Path)
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--tiny", action="store_true")
-    args = parser.parse_args()
+@dataclass
+class Buffer:
+    """Encoded scenes on the GPU; the oldest give way to new ones."""
 
-    ranks = Ranks()
-    device = ranks.device
-    torch.manual_seed(5 + ranks.index)
-    vae = frozen_vae(args.vae, args.vae_report, device)
-    scenes = Scenes(args.bank, embedded.SIZE, device, seed=31 + ranks.index)
-    blocks, width = scenes.encode_speech(args.speech, versions=2 if args.tiny else 6)
-    towers = build_towers(blocks, width).to(device)
-    if args.resume:
-        load(args.resume, towers)
-    ranks.share_weights(towers)
-    if ranks.first:
-        own, whole = (sum(p.numel() for p in m.parameters()) / 1e6 for m in (towers.transformer, towers))
-        print(f"transformer {own:.2f} M, all {whole:.2f} M parameters", flush=True)
+    vae: nn.Module
+    scenes: Scenes
+    size: int
+    fresh: int  # scenes drawn at a time
+    samples: Samples | None = None
+    filled: int = 0
+    cursor: int = 0
+
+    def draw(self, *, first: bool) -> None:
+        """Put ``fresh`` new scenes in."""
+        new = encode(
+            self.vae, self.scenes.draw(self.fresh, embedded.WINDOW, first=first), first=first, clean=0.15
+        )
+        if self.samples is None:
+            self.samples = Samples.empty(self.size, new)
+        index = (torch.arange(self.fresh, device=new.latent.device) + self.cursor) % self.size
+        self.samples.put(index, new)
+        self.cursor = (self.cursor + self.fresh) % self.size
+        self.filled = min(self.size, self.filled + self.fresh)
+
+    def fill(self, count: int) -> None:
+        """Draw until ``count`` scenes are there, a quarter of them first windows."""
+        while self.filled < count:
+            self.draw(first=self.filled % (4 * self.fresh) == 0)
+
+    def batch(self, count: int) -> Samples:
+        """``count`` scenes at random."""
+        assert self.samples is not None
+        return self.samples.take(torch.randint(self.filled, (count,), device=self.samples.latent.device))
+
+
+def learn(towers: Towers, buffer: Buffer, ranks: Ranks, args: argparse.Namespace) -> list[float]:
+    """Train until the minutes are over; the averaged weights are left in ``towers``. Returns every 50th loss."""
     optimiser = Muon(towers, args.lr, adam_names=("embedding", "head", "modulation", "relative", "shared"))
     average = Average(towers, 0.999)
-    if args.compile:
-        for block in towers.transformer.blocks:
-            block.compile(dynamic=False)
-
-    window = embedded.WINDOW
-    fresh = 2 if args.tiny else args.fresh
-    batch_size = 2 if args.tiny else args.batch
-    size = 8 if args.tiny else args.buffer
-    buffer, filled, cursor = None, 0, 0
-    clock, step, last_saved, losses = Clock(args.minutes), 0, time.monotonic(), []
-    warm = 4 if args.tiny else 384
-    while True:
-        progress = ranks.agree(clock.progress)
-        if progress >= 1.0 or (args.tiny and step >= 3):
-            break
-        while True:  # fill the buffer at the start, then a few new scenes per step
-            first = step % 4 == 0 if filled >= warm else filled % (4 * fresh) == 0
-            new = encode(vae, scenes.draw(fresh, window, first=first), first=first, clean=0.15)
-            if buffer is None:
-                buffer = Samples.empty(size, new)
-            index = (torch.arange(fresh, device=device) + cursor) % size
-            buffer.put(index, new)
-            cursor, filled = (cursor + fresh) % size, min(size, filled + fresh)
-            if filled >= min(warm, size):
-                break
-        batch = buffer.take(torch.randint(filled, (batch_size,), device=device))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = loss_of(towers, scenes, batch)
+    clock, step, saved, losses = Clock(args.minutes), 0, time.monotonic(), []
+    buffer.fill(4 if args.tiny else 384)
+    while (progress := ranks.agree(clock.progress)) < 1.0 and not (args.tiny and step >= 3):
+        buffer.draw(first=step % 4 == 0)
+        batch = buffer.batch(2 if args.tiny else args.batch)
+        with torch.autocast(ranks.device.type, torch.bfloat16, enabled=ranks.device.type == "cuda"):
+            loss = loss_of(towers, buffer.scenes, batch)
         loss.backward()
         ranks.average_gradients(towers.parameters())
         torch.nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
@@ -218,25 +203,55 @@ def main() -> None:
         step += 1
         if step == 3:
             clock.begin_now()
-            if ranks.first:
-                print(f"first steps done, {clock.seconds:.0f} s left", flush=True)
         if step % 50 == 0:
-            losses.append(float(loss))
-            if ranks.first and step % 200 == 0:
-                print(
-                    f"transformer {progress:5.1%} step {step} loss {sum(losses[-4:]) / len(losses[-4:]):.4f}",
-                    flush=True,
-                )
-        if ranks.first and time.monotonic() - last_saved > 100:
+            losses.append(float(loss.detach()))
+        if ranks.first and step % 200 == 0:
+            print(f"transformer {progress:5.1%} step {step} loss {sum(losses[-4:]) / 4:.4f}", flush=True)
+        if ranks.first and time.monotonic() - saved > 100:
             save(args.out / "towers.safetensors", average.state())
-            last_saved = time.monotonic()
+            saved = time.monotonic()
+    average.copy_to(towers)
+    return losses
+
+
+def main() -> None:
+    args = arguments()
+    ranks = Ranks()
+    torch.manual_seed(5 + ranks.index)
+    vae = frozen_vae(args.vae, args.vae_report, ranks.device)
+    scenes = Scenes(args.bank, embedded.SIZE, ranks.device, seed=31 + ranks.index)
+    blocks, width = scenes.encode_speech(args.speech, versions=2 if args.tiny else 6)
+    towers = build_towers(blocks, width).to(ranks.device)
+    if args.resume:
+        load(args.resume, towers)
+    ranks.share_weights(towers)
+    if args.compile:
+        for block in towers.transformer.blocks:
+            block.compile(dynamic=False)
+    buffer = Buffer(vae, scenes, size=8 if args.tiny else args.buffer, fresh=2 if args.tiny else args.fresh)
+    losses = learn(towers, buffer, ranks, args)
     if ranks.first:
-        average.copy_to(towers)
         save(args.out / "towers.safetensors", towers.state_dict())
-        (args.out / "towers.json").write_text(
-            json.dumps({"steps": step, "losses": losses, "blocks": blocks, "width": width})
-        )
+        report = {"losses": losses, "blocks": blocks, "width": width}
+        (args.out / "towers.json").write_text(json.dumps(report))
     ranks.close()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in ("bank", "vae", "vae-report", "speech", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--batch", type=int, default=64, help="windows per step and GPU")
+    parser.add_argument("--fresh", type=int, default=3, help="new scenes per step and GPU")
+    parser.add_argument("--buffer", type=int, default=6144, help="scenes kept on each GPU")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--resume", type=Path, help="weights to go on from")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--tiny", action="store_true", help="a few small steps, to see that it runs")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -76,52 +76,31 @@ def picture_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bank", type=Path, required=True)
-    parser.add_argument("--held-out", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--lr", type=float, default=7e-4)
-    parser.add_argument("--resume", type=Path)
-    parser.add_argument(
-        "--start", type=float, default=0.0, help="progress at which to enter the schedule (0..1)"
-    )
-    parser.add_argument("--tiny", action="store_true", help="a few small steps, to see that it runs")
-    args = parser.parse_args()
+def objective(vae: VideoVAE, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and reconstruction of ``video (N, 3, F, H, W)``."""
+    with torch.autocast(video.device.type, torch.bfloat16, enabled=video.is_cuda):
+        mean, logvar = vae.encode_moments(video)
+        mean, logvar = (
+            mean.float(),
+            logvar.float().clamp(-4.6, 4),
+        )  # noise of at least 0.1
+        latent = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+        output = vae.decode_raw(vae.normalise(latent))
+    rate = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+    return picture_loss(output.float(), video) + 2e-4 * rate, output.float()
 
-    ranks = Ranks()
-    device = ranks.device
-    torch.manual_seed(1 + ranks.index)
+
+def learn(vae: VideoVAE, scenes: Scenes, ranks: Ranks, args: argparse.Namespace) -> None:
+    """Train until the minutes are over; the averaged weights are left in ``vae``."""
     rng = random.Random(7)  # the same on every rank: all ranks take clips of one shape at one step
     local = random.Random(100 + ranks.index)
-    vae = VideoVAE(VAEConfig.from_json(embedded.VAE)).to(device)
-    if args.resume:
-        load(args.resume, vae)
-    ranks.share_weights(vae)
-    scenes = Scenes(args.bank, embedded.SIZE, device, seed=11 + ranks.index)
     optimiser, average = Muon(vae, args.lr), Average(vae, 0.998)
-    clock, step, last_saved = Clock(args.minutes), 0, time.monotonic()
-    running: dict[str, float] = {}
-
-    while True:
-        progress = ranks.agree(clock.progress)
-        if progress >= 1.0 or (args.tiny and step >= 3):
-            break
+    clock, step, saved = Clock(args.minutes), 0, time.monotonic()
+    while (progress := ranks.agree(clock.progress)) < 1.0 and not (args.tiny and step >= 3):
         frames, side, count = stage(args.start + (1 - args.start) * progress, rng, tiny=args.tiny)
         scene = scenes.draw(count if side == embedded.SIZE else max(1, count // 4), frames)
         video = crops(scene.video * 2 - 1, scene.mouth_box, side, count, local)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            mean, logvar = vae.encode_moments(video)
-            logvar = logvar.float().clamp(
-                -4.6, 4
-            )  # a floor of 0.1: the decoder forgives small errors of the transformer
-            latent = mean.float() + torch.randn_like(mean, dtype=torch.float32) * (0.5 * logvar).exp()
-            output = vae.decode_raw(vae.normalise(latent))
-        output = output.float()
-        rate = 0.5 * (mean.float().square() + logvar.exp() - 1 - logvar).mean()
-        pixels = picture_loss(output, video)
-        loss = pixels + 2e-4 * rate
+        loss, output = objective(vae, video)
         loss.backward()
         ranks.average_gradients(vae.parameters())
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -129,26 +108,46 @@ def main() -> None:
         optimiser.zero_grad(vae)
         average.update()
         step += 1
-        if step % 20 == 0:
-            key = f"{frames}x{side}"
-            with torch.no_grad():
-                psnr = -10 * torch.log10((output.clamp(-1, 1) - video).square().mean() / 4)
-            running[key] = float(psnr)
-            if ranks.first and step % 60 == 0:
-                table = " ".join(f"{k}:{v:.1f}dB" for k, v in sorted(running.items()))
-                print(
-                    f"vae {clock.progress:5.1%} step {step} loss {float(loss):.4f} rate {float(rate):.2f} {table}",
-                    flush=True,
-                )
-        if ranks.first and time.monotonic() - last_saved > 100:
+        if ranks.first and step % 60 == 0:
+            decibels = -10 * torch.log10((output.detach().clamp(-1, 1) - video).square().mean() / 4)
+            line = f"loss {float(loss.detach()):.4f}, {frames} frames of {side}: {float(decibels):.1f} dB"
+            print(f"vae {progress:5.1%} step {step} {line}", flush=True)
+        if ranks.first and time.monotonic() - saved > 100:
             save(args.out / "vae.safetensors", average.state())
-            last_saved = time.monotonic()
+            saved = time.monotonic()
+    average.copy_to(vae)
+
+
+def main() -> None:
+    args = arguments()
+    ranks = Ranks()
+    torch.manual_seed(1 + ranks.index)
+    vae = VideoVAE(VAEConfig.from_json(embedded.VAE)).to(ranks.device)
+    if args.resume:
+        load(args.resume, vae)
+    ranks.share_weights(vae)
+    scenes = Scenes(args.bank, embedded.SIZE, ranks.device, seed=11 + ranks.index)
+    learn(vae, scenes, ranks, args)
     if ranks.first:
-        average.copy_to(vae)
         report = finish(vae, scenes, args)
         (args.out / "vae.json").write_text(json.dumps(report, indent=1))
         print(json.dumps(report["held_out"]), flush=True)
     ranks.close()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bank", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, help="bank of unseen voices for the report")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--lr", type=float, default=7e-4)
+    parser.add_argument("--resume", type=Path, help="weights to go on from")
+    parser.add_argument("--start", type=float, default=0.0, help="where to enter the schedule, 0..1")
+    parser.add_argument("--tiny", action="store_true", help="a few small steps, to see that it runs")
+    return parser.parse_args()
 
 
 @torch.no_grad()

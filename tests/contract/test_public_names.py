@@ -45,8 +45,8 @@ def test_unknown_names_are_refused():
     ],
 )
 def test_light_things_do_not_load_heavy_ones(code):
-    """Complaints and versions come at once: neither torch nor transformers is loaded for them."""
-    check = "import sys; assert not {'torch', 'transformers'} & set(sys.modules), 'heavy'"
+    """Complaints and versions come at once: none of torch, transformers and scipy is loaded for them."""
+    check = "import sys; assert not {'torch', 'transformers', 'scipy'} & set(sys.modules), 'heavy'"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, timeout=120, check=False
     )

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from infinite_talk.errors import CapabilityError
 from infinite_talk.ops.attention import KERNELS, attention_named, eager
 from infinite_talk.ops.norms import LayerNorm, RMSNorm
-from infinite_talk.ops.rope import frequencies, grid_rotation, line_rotation, rotate
+from infinite_talk.ops.rope import (
+    frequencies,
+    grid_rotation,
+    line_rotation,
+    rotate,
+    rotate_complex,
+    rotate_real,
+)
 from tests.unit.tiny_dit import noise
 
 
@@ -99,3 +106,10 @@ def test_norms_compute_in_float32_and_keep_the_dtype(dtype: torch.dtype, weights
     for norm, value in expected.items():
         assert norm(x).dtype == dtype
         torch.testing.assert_close(norm(x).double(), value, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_complex_rotation_is_the_real_one(dtype: torch.dtype) -> None:
+    x = noise(2, 60, 3, 16, seed=4).to(dtype)
+    for rotation in (grid_rotation((3, 4, 5), 16), line_rotation(torch.rand(2, 60) * 30, 16)):
+        torch.testing.assert_close(rotate_complex(x, rotation), rotate_real(x, rotation), atol=1e-6, rtol=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pyloudnorm
 from numpy.typing import NDArray
 
 TARGET = -23.0
@@ -74,6 +73,8 @@ def _block_loudness(piece: NDArray[np.float32], warm: int, rate: int) -> NDArray
     """Loudness of each gating block of a piece after its warm-up; ``-inf`` for digital silence."""
     if piece.size < BLOCK * rate:
         piece = np.pad(piece, (0, int(np.ceil(BLOCK * rate)) - piece.size))
+    import pyloudnorm  # brings scipy, a second that a refusal need not wait for
+
     meter = pyloudnorm.Meter(rate, block_size=BLOCK)
     meter.integrated_loudness(piece)
     return np.asarray(meter.blockwise_loudness[warm:], dtype=np.float64)
