@@ -113,7 +113,7 @@ def lip_lag(video: Path, seconds: float) -> dict[str, Any]:
     report = measure(video)
     last = slice(-round(seconds * FPS), None)
     late = score(report.mouth.opening[last], report.loudness[last])
-    return {"whole": report.summary()["loudness"], "end": {"r": late.r, "lag": late.lag}}
+    return {"whole": report.summary()["loudness"], "end": {"r": round(late.r, 4), "lag": late.lag}}
 
 
 def main() -> None:
