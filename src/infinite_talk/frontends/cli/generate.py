@@ -98,15 +98,19 @@ def listener(show: Show, stop: Stop) -> Any:  # noqa: ANN401 - a function
 def check_output(output: Path, *, force: bool) -> None:
     """Refuse a place that cannot be written, before the work instead of after it.
 
+    A file that is complete but whose run was killed before it had tidied up is no hindrance: the engine
+    recognises it and does the rest.
+
     Raises:
         NoSpaceError: the file exists, or its folder is not there or not writable.
     """
     folder = output.resolve().parent
+    untidied = output.with_name(f"{output.name}.take").exists()
     if output.is_dir():
         raise NoSpaceError(
             f"{output} is a folder; -o wants the name of a file such as {output / 'talk.mp4'}."
         )
-    if output.exists() and not force:
+    if output.exists() and not force and not untidied:
         raise NoSpaceError(f"{output} exists already; --force replaces it.", code="output_exists")
     if not folder.is_dir():
         raise NoSpaceError(f"The folder {folder} does not exist; make it or choose another -o.")
