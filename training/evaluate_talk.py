@@ -89,6 +89,9 @@ def main() -> None:
     for name in ("bank", "vae", "vae-report", "speech", "towers", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=20)
+    parser.add_argument(
+        "--seed", type=int, default=99, help="chooses the portraits and the stretches of speech"
+    )
     parser.add_argument("--windows", type=int, default=6)
     parser.add_argument("--steps", type=int, nargs="+", default=[8])
     parser.add_argument("--shift", type=float, nargs="+", default=[3.0])
@@ -99,7 +102,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
     vae = frozen_vae(args.vae, args.vae_report, device)
-    scenes = Scenes(args.bank, embedded.SIZE, device, seed=99, held_out=True, compiled=False)
+    scenes = Scenes(args.bank, embedded.SIZE, device, seed=args.seed, held_out=True, compiled=False)
     blocks, width = scenes.encode_speech(args.speech, versions=1)
     towers = build_towers(blocks, width).to(device).eval()
     load(args.towers, towers)
