@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class AudioLayout(StrEnum):
-    """How the recordings of several speakers lie on the time line (SPEC 2)."""
+    """How the recordings of several speakers lie on the time line."""
 
     TOGETHER = "together"
     """All recordings start at 0 (the reference calls it ``para``)."""
@@ -21,7 +21,7 @@ class AudioLayout(StrEnum):
 
 
 class Compat(StrEnum):
-    """Which behaviour to follow where the official program has a known flaw (SPEC 8)."""
+    """Which behaviour to follow where the official program has a known flaw."""
 
     FIXED = "fixed"
     OFFICIAL = "official"
@@ -50,7 +50,7 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class APG:
-    """Adaptive projected guidance (SPEC 4): momentum (-1..1), norm at which differences are clipped."""
+    """Adaptive projected guidance (Sadat et al., 2024): momentum (-1..1), norm that clips differences."""
 
     momentum: float = -0.75
     norm_threshold: float = 55.0
@@ -58,7 +58,7 @@ class APG:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeaCache:
-    """Step cache of SPEC 1.8. Approximate. Coefficients: highest power first, ``None`` = the model's."""
+    """TeaCache (Liu et al., 2024), approximate. Coefficients: highest power first, ``None`` = the model's."""
 
     threshold: float = 0.2
     coefficients: tuple[float, ...] | None = None
