@@ -32,7 +32,7 @@ from infinite_talk.settings import Device, Precision, Settings
 from infinite_talk.version import __version__
 
 if TYPE_CHECKING:
-    from infinite_talk.engine import Engine, Preview, Result, talk
+    from infinite_talk.engine import Engine, Preview, Result, talk, window_seams
     from infinite_talk.inputs import read_job_file
     from infinite_talk.media.contact_sheet import contact_sheet
     from infinite_talk.media.recipe import Recipe, read_recipe
@@ -50,6 +50,7 @@ _LATER = {
     "read_recipe": "media.recipe",
     "talk": "engine",
     "verify_model": "weights.manifest",
+    "window_seams": "engine",
 }
 """Names whose modules are loaded at first use: some bring torch, which a mere complaint should not wait for."""
 
@@ -94,4 +95,5 @@ __all__ = [
     "read_recipe",
     "talk",
     "verify_model",
+    "window_seams",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from infinite_talk.errors import OutOfMemoryError
+from infinite_talk.errors import InputError, OutOfMemoryError
 from infinite_talk.inputs import prompts_of, read_source
 from infinite_talk.presets import given, resolve
 from infinite_talk.progress import Listener, Phase, Progress, silent
@@ -277,6 +277,25 @@ class Engine:
         from infinite_talk.generate import Start
 
         return Start(window, motion)
+
+
+def window_seams(video: Path) -> tuple[int, ...]:
+    """First frames of a video's windows after the first one, from the recipe inside it.
+
+    Empty for a video of another program, and where the recipe alone does not tell (scene cuts, official windows).
+    """
+    from infinite_talk.media.recipe import Recipe, plan_hash
+    from infinite_talk.plan.windows import plan_windows
+
+    try:
+        recipe = Recipe.from_file(video)
+    except InputError:
+        return ()
+    frames, motion = int(recipe.request["window_frames"]), int(recipe.request["motion_frames"])
+    plan = plan_windows(recipe.picture["frames"], frames=frames, motion=motion)
+    if plan_hash(plan) != recipe.plan["sha256"]:
+        return ()
+    return tuple(window.start + window.overlap for window in plan.windows if window.overlap)
 
 
 def talk(

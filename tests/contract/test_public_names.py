@@ -15,6 +15,7 @@ PUBLIC = [
     "Engine", "InfiniteTalkError", "InputError", "NoSpaceError", "NumericalError", "OutOfMemoryError", "Phase",
     "Precision", "Preview", "Progress", "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache",
     "UsageError", "__version__", "contact_sheet", "read_job_file", "read_recipe", "talk", "verify_model",
+    "window_seams",
 ]  # fmt: skip
 """Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
 

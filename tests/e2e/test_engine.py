@@ -27,6 +27,7 @@ from infinite_talk import (
     Speaker,
     UsageError,
     talk,
+    window_seams,
 )
 
 
@@ -59,6 +60,7 @@ def test_a_portrait_and_speech_become_a_film_with_sound(
     assert not list(tmp_path.glob("*.take"))
     assert result.recipe["request"]["steps"] == engine.defaults.steps
     assert len(result.timings.windows) == 3
+    assert window_seams(result.path) == (17, 29)  # windows of 17 frames, 5 of them carried over
     assert json.loads((tmp_path / "me.mp4.json").read_text())["recipe"]["ai_generated"]
 
 

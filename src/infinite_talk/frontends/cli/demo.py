@@ -54,12 +54,12 @@ def _bundled(names: tuple[str, ...]) -> Path:
 
 def _look(result: infinite_talk.Result, output: Path, run: Run, seconds: float) -> None:
     """Say where the file is, what it shows and how well it does."""
-    from infinite_talk import contact_sheet
+    from infinite_talk import contact_sheet, window_seams
     from infinite_talk.lipsync import measure
 
     sheet, chart = output.with_suffix(".png"), output.with_name(f"{output.stem}-lipsync.png")
     contact_sheet(output, sheet)
-    report = measure(output, chart=chart)
+    report = measure(output, chart=chart, seams=window_seams(output))
     values = result_values(result) | {"sheet": str(sheet), "chart": str(chart), "lipsync": report.summary()}
     text = (
         f"video:  {output}  ({duration(report.summary()['seconds'])}, made in {duration(seconds)})\n"

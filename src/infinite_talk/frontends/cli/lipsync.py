@@ -13,9 +13,10 @@ def lipsync(video: Path, chart: Path | None, run: Run) -> int:
     """Measure, and draw a chart when asked."""
     if not video.is_file():
         raise InputError(f"{video}: there is no such file.", code="file_not_found")
+    from infinite_talk import window_seams
     from infinite_talk.lipsync import measure, shortcomings
 
-    report = measure(video, chart=chart)
+    report = measure(video, chart=chart, seams=window_seams(video))
     short = shortcomings(report)
     found = "".join(f"\nfalls short: {words}" for words in short)
     drawn = f"\nchart: {chart}" if chart else ""
