@@ -105,11 +105,11 @@ def check_output(output: Path, *, force: bool) -> None:
         NoSpaceError: the file exists, or its folder is not there or not writable.
     """
     folder = output.resolve().parent
-    untidied = output.with_name(f"{output.name}.take").exists()
     if output.is_dir():
         raise NoSpaceError(
             f"{output} is a folder; -o wants the name of a file such as {output / 'talk.mp4'}."
         )
+    untidied = output.with_name(f"{output.name}.take").exists()
     if output.exists() and not force and not untidied:
         raise NoSpaceError(f"{output} exists already; --force replaces it.", code="output_exists")
     if not folder.is_dir():
