@@ -22,6 +22,7 @@ from PIL import Image
 from infinite_talk.models.vae.config import VAEConfig
 from infinite_talk.models.vae.model import VideoVAE
 from training import embedded
+from training.evaluate import box_mask, psnr
 from training.optim import Average, Clock, Muon, Ranks, load, save
 from training.scenes import Scenes
 
@@ -177,9 +178,9 @@ def finish(vae: VideoVAE, scenes: Scenes, args: argparse.Namespace) -> dict[str,
         if not whole:
             sheet(scene.video, output, args.out / "vae.png")
         error = (output - scene.video).square().mean(2)
-        whole += psnr(error.mean((1, 2, 3)))
-        inside = box_mask(scene.mouth_box, embedded.SIZE)
-        mouth += psnr((error * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)))
+        whole += psnr(error.mean((1, 2, 3))).tolist()
+        inside = box_mask(scene.mouth_box[..., [1, 3, 0, 2]], embedded.SIZE, embedded.SIZE)[:, :, 0]
+        mouth += psnr((error * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3))).tolist()
     held_out = {"psnr": sum(whole) / len(whole), "psnr_worst": min(whole)}
     held_out |= {"psnr_mouth": sum(mouth) / len(mouth), "psnr_mouth_worst": min(mouth)}
     return {"held_out": held_out, "latent_mean": mean.tolist(), "latent_std": std.tolist()}
@@ -193,18 +194,6 @@ def sheet(truth: torch.Tensor, made: torch.Tensor, path: Path, columns: int = 8)
         rows += [torch.cat(list(video[pick]), -1) for video in pair]
     picture = (torch.cat(rows, -2).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
     Image.fromarray(picture).save(path)
-
-
-def psnr(error: torch.Tensor) -> list[float]:
-    return (-10 * torch.log10(error.clamp_min(1e-9))).tolist()
-
-
-def box_mask(boxes: torch.Tensor, size: int) -> torch.Tensor:
-    """1 inside the boxes ``(N, F, 4)``: ``(N, F, size, size)``."""
-    grid = torch.arange(size, device=boxes.device) + 0.5
-    x = (grid > boxes[..., None, 0]) & (grid < boxes[..., None, 2])
-    y = (grid > boxes[..., None, 1]) & (grid < boxes[..., None, 3])
-    return (y[..., :, None] & x[..., None, :]).float()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from infinite_talk.errors import InputError
 from infinite_talk.lipsync.activity import ActivityMeter, mouth_activity
 from infinite_talk.lipsync.chart import draw_chart
-from infinite_talk.lipsync.film import pictures, sound
 from infinite_talk.lipsync.loudness import FLOOR_DB, envelope, loudness_db, silence
 from infinite_talk.lipsync.reader import MouthReader, MouthTrack, load_reader, read_mouth
 from infinite_talk.lipsync.scores import Score, closed_share, pearson, score
@@ -144,6 +143,9 @@ def measure(
         InputError: the file cannot be read (see `film.pictures`) or has fewer than 10 frames
             (``video_too_short``).
     """
+    # Tracks and tensors are scored without a media library; only a file needs one.
+    from infinite_talk.lipsync.film import pictures, sound
+
     reading = _Reading(reader or load_reader())
     for picture in pictures(video):
         reading.add(picture)
