@@ -28,7 +28,16 @@ from infinite_talk.errors import (
 )
 from infinite_talk.progress import Phase, Progress
 from infinite_talk.request import APG, AudioLayout, Box, Compat, Request, Speaker, TeaCache
-from infinite_talk.settings import Device, Precision, Settings
+from infinite_talk.settings import (
+    Attention,
+    Device,
+    LoRA,
+    Memory,
+    ModelFiles,
+    Precision,
+    Quantization,
+    Settings,
+)
 from infinite_talk.version import __version__
 
 if TYPE_CHECKING:
@@ -63,6 +72,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module holds
 
 __all__ = [
     "APG",
+    "Attention",
     "AudioLayout",
     "Box",
     "Cancelled",
@@ -74,6 +84,9 @@ __all__ = [
     "Engine",
     "InfiniteTalkError",
     "InputError",
+    "LoRA",
+    "Memory",
+    "ModelFiles",
     "NoSpaceError",
     "NumericalError",
     "OutOfMemoryError",
@@ -81,6 +94,7 @@ __all__ = [
     "Precision",
     "Preview",
     "Progress",
+    "Quantization",
     "Recipe",
     "Request",
     "Result",

@@ -3,52 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from infinite_talk.errors import CheckpointError
+from infinite_talk.ops.linear import Packed, PackedLinear
 from infinite_talk.weights.reader import shapes_of
 
 M = TypeVar("M", bound=nn.Module)
 
 
+class Store(Protocol):
+    """Decides in which form a tensor of a checkpoint is kept; a precision policy."""
+
+    def store(self, name: str, value: Tensor | Packed, dtype: torch.dtype | None) -> Tensor | Packed: ...
+
+
 def build(
     make: Callable[[], M],
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor | Packed],
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     source: str = "the checkpoint",
+    policy: Store | None = None,
+    place: Callable[[str], torch.device | str] | None = None,
 ) -> M:
     """Make a module and give it its weights; it comes back in evaluation mode.
 
     Parameters take no memory before their tensor arrives, and tensors arrive one by one, so that the peak is
     one copy of the model. Buffers that no checkpoint holds keep the value and dtype of the constructor.
+    A linear layer whose weight arrives packed becomes a ``PackedLinear``.
 
     Args:
         make: builds the module, e.g. ``lambda: WanTransformer(config)``.
         dtype: of the floating-point tensors; ``None`` keeps what is stored.
         source: what to call the weights in an error message.
+        policy: packs and unpacks weights on their way; ``None`` leaves them as they come.
+        place: the device of a tensor by name, where it is not ``device``.
 
     Raises:
         CheckpointError: keys are missing, unexpected or of another shape.
     """
     with _WithoutMemory():
         module = make()
-    check(module.state_dict(), weights, source)
-    arrived = {name: _arrive(weights[name], dtype, device) for name in module.state_dict()}
-    module.load_state_dict(arrived, strict=True, assign=True)
-    for name, buffer in list(module.named_buffers()):
-        if name not in arrived:
-            owner, _, leaf = name.rpartition(".")
-            setattr(module.get_submodule(owner), leaf, buffer.to(device))
+    expected = module.state_dict()
+    check(expected, weights, source)
+    tables = [name for name, _ in module.named_buffers() if name not in expected]
+    plain: dict[str, Tensor] = {}
+    packed: dict[str, Packed] = {}
+    for name in expected:
+        home = device if place is None else place(name)
+        value = weights[name]
+        if policy is not None:
+            value = policy.store(name, value, dtype)
+        if isinstance(value, Packed) and _is_linear(module, name):
+            packed[name] = value.to(home)
+        else:
+            plain[name] = _arrive(value.unpack() if isinstance(value, Packed) else value, dtype, home)
+    for name, weight in packed.items():
+        _pack(module, name, weight, plain, dtype)
+    module.load_state_dict(plain, strict=not packed, assign=True)  # packed layers have other names by now
+    for name in tables:
+        owner, _, leaf = name.rpartition(".")
+        setattr(module.get_submodule(owner), leaf, module.get_buffer(name).to(device))
     return module.eval()
 
 
-def check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> None:
+def _is_linear(module: nn.Module, name: str) -> bool:
+    owner, _, leaf = name.rpartition(".")
+    return leaf == "weight" and isinstance(module.get_submodule(owner), nn.Linear)
+
+
+def _pack(
+    module: nn.Module, name: str, weight: Packed, plain: dict[str, Tensor], dtype: torch.dtype | None
+) -> None:
+    """Put a packed layer in the place of a linear one."""
+    layer = name.rpartition(".")[0]
+    parent, _, leaf = layer.rpartition(".")
+    bias = plain.pop(f"{layer}.bias", None)
+    setattr(module.get_submodule(parent), leaf, PackedLinear(weight, bias, dtype or torch.float32))
+
+
+def check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor | Packed], source: str) -> None:
     """Compare names and shapes of a model's state with those of a checkpoint.
 
     Raises:

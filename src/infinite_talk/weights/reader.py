@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from infinite_talk.errors import CheckpointError
+from infinite_talk.ops.linear import Packed
 
 _LENGTH_BYTES = 8  # little-endian size of the JSON header at the start of the file
 _MAX_HEADER = 100_000_000  # limit of the format
@@ -96,7 +97,7 @@ class Renamed(Mapping[str, Tensor]):
         return len(self._names)
 
 
-def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+def shapes_of(tensors: Mapping[str, Tensor] | Mapping[str, Tensor | Packed]) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor; files and views of files answer from their headers."""
     if isinstance(known := getattr(tensors, "shapes", None), dict):
         return known

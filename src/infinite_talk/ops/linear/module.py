@@ -1,0 +1,44 @@
+"""``PackedLinear``: takes the place of ``nn.Linear`` when its weight is packed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from infinite_talk.ops.linear.packed import Packed
+
+_PART = "weight_"
+"""Buffers are called by this and the part's name."""
+
+
+class PackedLinear(nn.Module):
+    """``x W^T + b`` with a packed ``W``. The parts are buffers, so they move with the module."""
+
+    def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
+        """``dtype``: of ``weight`` when somebody asks for the plain one."""
+        super().__init__()
+        self.out_features, self.in_features = packed.shape
+        self.format = packed.format
+        self.dtype = dtype
+        self._names = tuple(packed.parts)
+        for name, part in packed.parts.items():
+            self.register_buffer(_PART + name, part)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    @property
+    def packed(self) -> Packed:
+        """The weight as it is kept."""
+        parts = {name: self.get_buffer(_PART + name) for name in self._names}
+        return Packed(self.format, (self.out_features, self.in_features), parts)
+
+    @property
+    def weight(self) -> Tensor:
+        """The plain weight, computed anew each time."""
+        return self.packed.unpack(self.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        packed = self.packed
+        return packed.format.linear(x, packed.parts, packed.shape, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, {self.format.name}"

@@ -1,0 +1,49 @@
+"""8-bit weights with scales: integers or float8, one scale for the whole weight or one for each output row.
+
+``W = data * scale``. The layouts of optimum-quanto, ComfyUI's scaled fp8 and LightX2V differ in names only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from infinite_talk.ops.linear.packed import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Weights only: widened to the dtype of the activations for each product.
+
+    Parts: ``data`` ``(out, in)`` in ``dtype``, ``scale`` float32 ``(out, 1)`` or ``(1, 1)``.
+    """
+
+    name: str
+    dtype: torch.dtype
+    limit: float  # the largest magnitude that the dtype is used for
+    rows: bool = True  # a scale for each row when packing; files may have either
+
+    def pack(self, weight: Tensor) -> Parts:
+        wide = weight.float()
+        largest = wide.abs().amax(dim=1, keepdim=True) if self.rows else wide.abs().amax().reshape(1, 1)
+        scale = torch.where(largest > 0, largest / self.limit, 1.0)
+        data = wide / scale
+        if not self.dtype.is_floating_point:
+            data = data.round()
+        return {"data": data.clamp(-self.limit, self.limit).to(self.dtype), "scale": scale}
+
+    def unpack(self, parts: Parts, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        return (parts["data"].float() * parts["scale"]).to(dtype)
+
+    def linear(self, x: Tensor, parts: Parts, shape: tuple[int, int], bias: Tensor | None) -> Tensor:
+        # A scale per row can wait until after the product, where there are fewer numbers to multiply.
+        out = F.linear(x, parts["data"].to(x.dtype)) * parts["scale"].to(x.dtype).flatten()
+        return out if bias is None else out + bias.to(x.dtype)
+
+
+INT8 = Scaled("int8", torch.int8, 127.0)
+FP8_E4M3FN = Scaled("fp8_e4m3fn_scaled", torch.float8_e4m3fn, 448.0)
+FP8_E5M2 = Scaled("fp8_e5m2_scaled", torch.float8_e5m2, 57344.0)
