@@ -11,11 +11,11 @@ import pytest
 import infinite_talk
 
 PUBLIC = [
-    "APG", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat", "Device",
-    "Engine", "InfiniteTalkError", "InputError", "NoSpaceError", "NumericalError", "OutOfMemoryError", "Phase",
-    "Precision", "Preview", "Progress", "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache",
-    "UsageError", "__version__", "contact_sheet", "read_job_file", "read_recipe", "talk", "verify_model",
-    "window_seams",
+    "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
+    "Device", "Engine", "InfiniteTalkError", "InputError", "LoRA", "Memory", "ModelFiles", "NoSpaceError",
+    "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "Quantization", "Recipe",
+    "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "__version__", "contact_sheet",
+    "read_job_file", "read_recipe", "talk", "verify_model", "window_seams",
 ]  # fmt: skip
 """Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
 

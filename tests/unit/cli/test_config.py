@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,15 @@ def test_any_value_is_taken_or_refused_with_a_sentence(flags):
         assert any(name.replace("_", "-") in error.message for name in flags)
     else:
         assert set(options.given()) <= set(flags)
+
+
+def test_lists_of_files_in_a_variable_and_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("INFINITE_TALK_MODELS_DIR", f"/a{os.pathsep}/b")
+    monkeypatch.setenv("INFINITE_TALK_LORA", "x.safetensors:0.5;y.safetensors")
+    path = write(tmp_path, "transformer = ['one.safetensors', './two.safetensors']\nmodel = 'fp8'\n")
+    (tmp_path / "one.safetensors").touch()
+    options = load_options({}, config=path)
+    assert options.models_dir == (Path("/a"), Path("/b"))
+    assert options.lora == ("x.safetensors:0.5", "y.safetensors")
+    assert options.transformer == (tmp_path / "one.safetensors", tmp_path / "two.safetensors")
+    assert options.model == Path("fp8")  # the name of a preset, not of a file

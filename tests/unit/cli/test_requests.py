@@ -13,6 +13,9 @@ from infinite_talk import (
     Compat,
     Device,
     InputError,
+    LoRA,
+    Memory,
+    ModelFiles,
     Request,
     Settings,
     Speaker,
@@ -20,7 +23,7 @@ from infinite_talk import (
     UsageError,
 )
 from infinite_talk.frontends.cli.config import Options
-from infinite_talk.frontends.cli.requests import Files, build_request, build_settings, parse_box
+from infinite_talk.frontends.cli.requests import Files, build_request, build_settings, parse_box, parse_lora
 
 
 @pytest.fixture
@@ -61,6 +64,7 @@ def test_every_option_arrives(files):
 def test_every_field_of_the_nouns_can_be_set():
     """A new field of ``Request`` or ``Settings`` must get an option."""
     composed = {"image", "video", "speakers", "apg", "step_cache", "audio_layout"}
+    composed |= {"files", "loras", "memory", "models_dirs"}
     fields = {*Request.__dataclass_fields__, *Settings.__dataclass_fields__} - composed
     assert fields <= set(Options.model_fields)
 
@@ -109,3 +113,28 @@ def test_what_is_missing_is_said(files, change, options, kind, said):
 def test_a_box_is_four_numbers(text):
     with pytest.raises(UsageError, match="--box"):
         parse_box(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "strength", "merge"),
+    [
+        ("a.safetensors", "a.safetensors", 1.0, True),
+        ("a.safetensors:0.8", "a.safetensors", 0.8, True),
+        ("dir/a:b.safetensors:-1", "dir/a:b.safetensors", -1.0, True),
+        ("a.safetensors:1,1,.5", "a.safetensors", (1.0, 1.0, 0.5), False),
+        ("a:b.safetensors", "a:b.safetensors", 1.0, True),
+    ],
+)
+def test_lora_with_its_strength(text, path, strength, merge):
+    assert parse_lora(text) == LoRA(path=Path(path), strength=strength, merge=merge)
+
+
+def test_settings_are_composed_of_files_memory_and_loras():
+    options = Options(
+        vae=Path("v.pth"), text_encoder=Path("t.gguf"), blocks_to_swap=7, lora=("x.safetensors:2",), vram=12
+    )
+    settings = build_settings(options)
+    assert settings.files == ModelFiles(vae=Path("v.pth"), text=Path("t.gguf"))
+    assert settings.memory == Memory(blocks_to_swap=7)
+    assert settings.loras == (LoRA(path=Path("x.safetensors"), strength=2.0),)
+    assert settings.vram == 12

@@ -19,6 +19,7 @@ from .flags import (
     FORCE,
     JSON,
     MODEL,
+    PLACE,
     REQUEST,
     TALK,
     with_flags,
@@ -52,7 +53,7 @@ def _common(
 
 
 @app.command(rich_help_panel=MAKE)
-@with_flags(*FILES, *REQUEST, *MODEL, *DEVICE, *CONTROL, FORCE, *TALK)
+@with_flags(*FILES, *REQUEST, *MODEL, *PLACE, *DEVICE, *CONTROL, FORCE, *TALK)
 def generate(**flags: Any) -> int:  # noqa: ANN401 - the rows of the table
     """Make a talking video from a portrait (or a video) and speech."""
     options = load_options(_options(flags), config=flags["config"])

@@ -7,22 +7,41 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from infinite_talk import AudioLayout, Compat, Device, Precision, UsageError
+from infinite_talk import Attention, AudioLayout, Compat, Device, Precision, Quantization, UsageError
 
 PREFIX = "INFINITE_TALK_"
 OTHER_VARIABLES = {"CONFIG", "GOLDEN"}
 """Variables with our prefix that are no options: the file itself, and the folder of recorded cases."""
+
+
+def _listed(value: object) -> object:
+    """One entry is a list of one; a variable separates entries as ``PATH`` does."""
+    if isinstance(value, str):
+        return [part for part in value.split(os.pathsep) if part]
+    return [value] if isinstance(value, Path) else value
+
+
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)]
+
+
+def _lora_list(value: object) -> object:
+    """As ``_listed``, but a colon stands before a strength; a variable separates entries by ``;``."""
+    return [part for part in value.split(";") if part] if isinstance(value, str) else value
+
+
+LoRAs = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_lora_list)]
 
 
 class Options(BaseSettings):
@@ -56,8 +75,25 @@ class Options(BaseSettings):
     audio_end: float | None = None
     compat: Compat | None = None
     model: Path | None = None
+    models_dir: Paths | None = None
+    transformer: Paths | None = None
+    adapter: Path | None = None
+    vae: Path | None = None
+    text_encoder: Path | None = None
+    tokenizer: Path | None = None
+    image_encoder: Path | None = None
+    speech_encoder: Path | None = None
+    lora: LoRAs | None = None
+    merge_loras: bool | None = None
     device: Device | None = None
     precision: Precision | None = None
+    quantization: Quantization | None = None
+    attention: Attention | None = None
+    strict: bool | None = None
+    vram: float | None = Field(default=None, gt=0)
+    blocks_to_swap: int | None = Field(default=None, ge=0)
+    prefetch_blocks: int | None = Field(default=None, ge=0, le=8)
+    vae_tiling: bool | None = None
     threads: int | None = Field(default=None, ge=1, le=1024)
     max_audio_seconds: float | None = Field(default=None, gt=0)
     max_pixels: int | None = Field(default=None, ge=1)
@@ -141,9 +177,25 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"The configuration file {path} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
-    if isinstance(values.get("model"), str):  # a folder is meant relative to the file that names it
-        values["model"] = path.parent / Path(values["model"]).expanduser()
+    for name in PATHS & values.keys():
+        named = values[name]
+        values[name] = [_beside(path, n) for n in named] if isinstance(named, list) else _beside(path, named)
     return values
+
+
+PATHS = {
+    *("model", "models_dir", "transformer", "adapter", "vae", "text_encoder"),
+    *("tokenizer", "image_encoder", "speech_encoder"),
+}
+"""Options that name files."""
+
+
+def _beside(file: Path, named: object) -> object:
+    """A path in a file is meant relative to it; a model that is not there may be the name of a preset."""
+    if not isinstance(named, str):
+        return named
+    path = file.parent / Path(named).expanduser()
+    return path if path.exists() or os.sep in named else Path(named)
 
 
 def _refuse_unknown(values: Mapping[str, Any], kind: str) -> None:

@@ -10,16 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from infinite_talk import AudioLayout, Compat, Device, Precision
+from infinite_talk import Attention, AudioLayout, Compat, Device, Precision, Quantization
 
 WHAT = "Picture, sound and words"
 PEOPLE = "Several people"
 LOOK = "Look of the picture"
 SAMPLING = "Sampling"
 LENGTH = "Length and windows"
+MODELS = "Model files"
 MACHINE = "Machine"
 OUTPUT = "Output and control"
-PANELS = (WHAT, PEOPLE, LOOK, SAMPLING, LENGTH, MACHINE, OUTPUT)
+PANELS = (WHAT, PEOPLE, LOOK, SAMPLING, LENGTH, MODELS, MACHINE, OUTPUT)
 """Headings of the help, in its order."""
 
 
@@ -136,8 +137,74 @@ REQUEST = (
     ),
 )
 MODEL = (
-    Flag("model", Path, MACHINE, "Folder of a model; default is the embedded one.", "--model -m", "FOLDER"),
+    Flag(
+        "model",
+        Path,
+        MODELS,
+        "Name of a preset, or folder of a model; default is the embedded one.",
+        "--model -m",
+        "NAME|FOLDER",
+    ),
+    Flag("models_dir", list[Path], MODELS, "Where models are looked for.", "--models-dir", "FOLDER"),
+    Flag(
+        "transformer",
+        list[Path],
+        MODELS,
+        "The transformer: a file, each of its shards, or their folder.",
+        "--transformer",
+        "FILE",
+    ),
+    Flag("adapter", Path, MODELS, "Its speech branch (InfiniteTalk, MultiTalk).", "--adapter", "FILE"),
+    Flag("vae", Path, MODELS, "The video codec.", "--vae", "FILE"),
+    Flag("text_encoder", Path, MODELS, "UMT5-XXL encoder.", "--text-encoder", "FILE"),
+    Flag("tokenizer", Path, MODELS, "Folder of its tokenizer.", "--tokenizer", "FOLDER"),
+    Flag("image_encoder", Path, MODELS, "CLIP ViT-H image tower.", "--image-encoder", "FILE"),
+    Flag("speech_encoder", Path, MODELS, "wav2vec2.", "--speech-encoder", "FILE"),
+    Flag(
+        "lora",
+        list[str],
+        MODELS,
+        "LoRA with its strength, or one for each step: a.safetensors:1,1,0.5. May be repeated.",
+        "--lora",
+        "FILE[:X]",
+    ),
+    Flag(
+        "merge_loras",
+        bool,
+        MODELS,
+        "Add LoRAs to the weights at load (default), or compute them beside.",
+        "--merge-loras/--no-merge-loras",
+    ),
+)
+PLACE = (
     Flag("precision", Precision, MACHINE, "auto is bf16 on a GPU, fp32 on the CPU.", "--precision"),
+    Flag(
+        "quantization",
+        Quantization,
+        MACHINE,
+        "Large weights in fewer bits; disabled keeps what the file has.",
+        "--quantization",
+    ),
+    Flag("attention", Attention, MACHINE, "Attention kernel; auto takes the best exact one.", "--attention"),
+    Flag(
+        "strict", bool, MACHINE, "Refuse instead of falling back to something else.", "--strict/--no-strict"
+    ),
+    Flag("vram", float, MACHINE, "GPU memory to use at most; default what is free.", "--vram", "GIB"),
+    Flag(
+        "blocks_to_swap",
+        int,
+        MACHINE,
+        "Transformer blocks kept in host memory; default as many as needed.",
+        "--blocks-to-swap",
+    ),
+    Flag("prefetch_blocks", int, MACHINE, "Blocks copied ahead of use.", "--prefetch-blocks"),
+    Flag(
+        "vae_tiling",
+        bool,
+        MACHINE,
+        "Decode in blended tiles: less memory, not exact.",
+        "--vae-tiling/--no-vae-tiling",
+    ),
     Flag("crf", int, MACHINE, "H.264 quality: 0 is lossless, 18 (default) very good, 51 worst.", "--crf"),
     Flag("config", Path, MACHINE, "TOML file with options.", "--config", "FILE"),
     Flag(

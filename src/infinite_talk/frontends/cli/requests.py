@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infinite_talk import APG, Box, InputError, Request, Settings, Speaker, TeaCache, UsageError
+from infinite_talk import (
+    APG,
+    Box,
+    InputError,
+    LoRA,
+    Memory,
+    ModelFiles,
+    Request,
+    Settings,
+    Speaker,
+    TeaCache,
+    UsageError,
+)
 
 from .config import Options
 
@@ -52,7 +65,48 @@ def build_request(files: Files, options: Options, base: Request | None = None) -
 
 def build_settings(options: Options, base: Settings | None = None) -> Settings:
     """How this machine runs it."""
-    return dataclasses.replace(base or Settings(), **_fields(options, Settings))
+    base = base or Settings()
+    given = options.given()
+    memory = {name: given[name] for name in _names(Memory) & given.keys()}
+    files = {field: given[option] for option, field in _FILES.items() if option in given}
+    fields = _fields(options, Settings) | {
+        "memory": dataclasses.replace(base.memory, **memory),
+        "files": dataclasses.replace(base.files, **files),
+    }
+    if "models_dir" in given:
+        fields["models_dirs"] = given["models_dir"]
+    if "lora" in given:
+        merge = given.get("merge_loras", True)
+        fields["loras"] = tuple(parse_lora(text, merge=merge) for text in given["lora"])
+    return dataclasses.replace(base, **fields)
+
+
+_FILES = {
+    "transformer": "transformer",
+    "adapter": "adapter",
+    "vae": "vae",
+    "text_encoder": "text",
+    "tokenizer": "tokenizer",
+    "image_encoder": "vision",
+    "speech_encoder": "speech",
+}
+"""Option -> field of ``ModelFiles``."""
+
+
+def parse_lora(text: str, *, merge: bool = True) -> LoRA:
+    """``"a.safetensors"``, ``"a.safetensors:0.8"``, or a strength for each step: ``"a.safetensors:1,1,0.5"``."""
+    found = _STRENGTHS.search(text)
+    if not found:  # a colon may also be part of a file's name
+        return LoRA(path=Path(text).expanduser(), merge=merge)
+    path = Path(text[: found.start()]).expanduser()
+    numbers = tuple(float(number) for number in found[1].split(","))
+    if len(numbers) > 1:
+        return LoRA(path=path, strength=numbers, merge=False)
+    return LoRA(path=path, strength=numbers[0], merge=merge)
+
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+_STRENGTHS = re.compile(rf":({_NUMBER}(?:,{_NUMBER})*)$")
 
 
 def parse_box(text: str) -> Box | None:
@@ -70,9 +124,13 @@ def parse_box(text: str) -> Box | None:
 
 def _fields(options: Options, target: type[Request] | type[Settings]) -> dict[str, Any]:
     """The given options that are fields of ``target``, under the field's name."""
-    names = {field.name for field in dataclasses.fields(target)}
+    names = _names(target)
     given = {_RENAMED.get(n, n): v for n, v in options.given().items() if n not in _COMPOSED}
     return {name: value for name, value in given.items() if name in names}
+
+
+def _names(target: type[Request] | type[Settings] | type[Memory] | type[ModelFiles]) -> set[str]:
+    return {field.name for field in dataclasses.fields(target)}
 
 
 def _composed(options: Options, base: Request) -> dict[str, Any]:
