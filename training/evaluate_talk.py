@@ -2,6 +2,7 @@
 
     python -m training.evaluate_talk --bank held_out.safetensors --vae vae.safetensors --vae-report vae.json \
         --speech encoder.safetensors --towers towers.safetensors --out runs/evaluation
+    python -m training.evaluate_talk --bank held_out.safetensors --model FOLDER --out runs/evaluation  # as shipped
 
 The sampler is the program's own schedule run in batches; ``infinite-talk generate`` follows the same path one
 window at a time.
@@ -19,11 +20,12 @@ import numpy as np
 import torch
 
 from infinite_talk.denoise.schedules import timesteps
+from infinite_talk.weights.bundle import load_bundle
 from training import embedded
 from training.evaluate import Truth, talk_report
 from training.optim import load
 from training.scenes import Scenes
-from training.towers import Towers, build_towers, frozen_vae, picture_to_clip
+from training.towers import Towers, build_towers, frozen_vae, picture_to_clip, shipped
 from training.train_vae import sheet
 
 STRIDE = embedded.WINDOW - embedded.MOTION
@@ -86,8 +88,11 @@ def talk(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("bank", "vae", "vae-report", "speech", "towers", "out"):
+    for name in ("bank", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("vae", "vae-report", "speech", "towers"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--model", type=Path, help="a finished model's folder, instead of the four parts")
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument(
         "--seed", type=int, default=99, help="chooses the portraits and the stretches of speech"
@@ -101,11 +106,15 @@ def main() -> None:
     device = torch.device(args.device)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
-    vae = frozen_vae(args.vae, args.vae_report, device)
     scenes = Scenes(args.bank, embedded.SIZE, device, seed=args.seed, held_out=True, compiled=False)
-    blocks, width = scenes.encode_speech(args.speech, versions=1)
-    towers = build_towers(blocks, width).to(device).eval()
-    load(args.towers, towers)
+    if args.model:
+        rooms = load_bundle(args.model, device, torch.float32)
+        scenes.encode_speech(rooms.speech, versions=1)
+        vae, towers = rooms.vae, shipped(rooms)
+    else:
+        vae = frozen_vae(args.vae, args.vae_report, device)
+        towers = build_towers(*scenes.encode_speech(args.speech, versions=1)).to(device).eval()
+        load(args.towers, towers)
 
     length = embedded.WINDOW + (args.windows - 1) * STRIDE
     scene = scenes.draw(args.clips, length, first=True)

@@ -129,12 +129,16 @@ class Scenes:
         return out.view(n, frames, 3, self.size, self.size)
 
     @torch.no_grad()
-    def encode_speech(self, folder: Path, versions: int) -> tuple[int, int]:
-        """Encode the whole bank ``versions`` times (the first copy clean); returns layers and width."""
+    def encode_speech(self, encoder: Path | torch.nn.Module, versions: int) -> tuple[int, int]:
+        """Encode the whole bank ``versions`` times (the first copy clean); returns layers and width.
+
+        ``encoder``: the folder of a trained one, or the model itself.
+        """
         from training.speech.augment import augment, normalise
         from training.speech.encoder import load
 
-        model = load(folder).encoder.to(self.device).eval()
+        model = load(encoder).encoder if isinstance(encoder, Path) else encoder
+        model = model.to(self.device).eval()
         generator = torch.Generator(self.device).manual_seed(17)
         copies = []
         for version in range(versions):

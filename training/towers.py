@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from infinite_talk.models.dit.config import DiTConfig
 from infinite_talk.models.dit.model import WanTransformer
 from infinite_talk.models.vae.config import VAEConfig
 from infinite_talk.models.vae.model import VideoVAE
+from infinite_talk.rooms import Rooms
 from training import embedded
 from training.optim import load
 
@@ -80,6 +82,24 @@ def build_towers(audio_blocks: int, audio_channels: int) -> Towers:
         if f"layers.{v['num_layers'] - 1}." in name or "post_layernorm" in name:
             parameter.requires_grad_(False)
     return Towers(transformer, text, vision)
+
+
+class _AllButLast(nn.Module):
+    """Gives the last state of a tower without its last block as ``hidden_states[-2]``."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor, output_hidden_states: bool) -> SimpleNamespace:
+        assert output_hidden_states
+        hidden = self.model(pixel_values=pixel_values).last_hidden_state
+        return SimpleNamespace(hidden_states=(hidden, None))
+
+
+def shipped(rooms: Rooms) -> Towers:
+    """The towers of a finished model; its image tower leaves out what is never read."""
+    return Towers(rooms.transformer, rooms.text.model, _AllButLast(rooms.vision.model)).eval()
 
 
 def frozen_vae(weights: Path, report: Path, device: torch.device) -> VideoVAE:
