@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Parts = Mapping[str, Tensor]
@@ -59,3 +60,8 @@ class Packed:
     def nbytes(self) -> int:
         """Bytes of all parts."""
         return sum(part.nbytes for part in self.parts.values())
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x (..., in)`` times a plain weight ``(out, in)`` of the same dtype, plus ``bias`` of any dtype."""
+    return F.linear(x, weight, None if bias is None else bias.to(x.dtype))
