@@ -113,7 +113,9 @@ def _terms(
                     f"{adapter.source} is a DoRA, which depends on the weights and cannot be computed beside them. "
                     "Merge it: one strength, and merging switched on."
                 )
-            if isinstance(addition.delta, LowRank) and math.prod(addition.delta.shape or ()) == math.prod(shape):
+            if isinstance(addition.delta, LowRank) and math.prod(addition.delta.shape or ()) == math.prod(
+                shape
+            ):
                 pairs.append((i, addition.delta.pair(like.device)))
             else:  # differences, other products, and patches of a text-to-video model
                 whole.append((i, addition.delta.of(torch.zeros(shape, device=like.device))))
