@@ -10,7 +10,7 @@ NOUNS = {"types", "request", "settings", "errors", "progress", "version"}
 ROOMS = {"inputs", "conditioning", "plan", "denoise", "media", "lipsync"}
 MAY_USE: dict[str, set[str]] = {
     **dict.fromkeys(NOUNS, NOUNS),
-    "ops": {"errors", "types"},
+    "ops": {"errors", "settings", "types"},
     "models": {"ops"} | NOUNS,
     "plan": NOUNS,
     "presets": {"plan"} | NOUNS,

@@ -1,0 +1,1 @@
+"""Running on less memory than a model has: block streaming, residency, workspace."""
