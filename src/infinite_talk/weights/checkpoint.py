@@ -23,10 +23,10 @@ from infinite_talk.weights.inspection import (
     dialect_of,
     identify,
     notes_on,
+    open_weights,
     precision_of,
     title_of,
 )
-from infinite_talk.weights.packing import Unpacked
 from infinite_talk.weights.parts import WORDS, Part, config_of, dialects, part_of, refusal
 from infinite_talk.weights.reader import shapes_of
 from infinite_talk.weights.sources import open_tensors
@@ -76,7 +76,7 @@ def open_checkpoint(*paths: Path, part: Part | None = None, allow_pickle: bool =
     """
     source = open_tensors(*paths, allow_pickle=allow_pickle)
     title = title_of(source.paths)
-    weights = Unpacked(source, title)
+    weights = open_weights(source)
     found = part_of(weights.shapes)
     if reason := refusal(weights.shapes):
         raise CheckpointError(
