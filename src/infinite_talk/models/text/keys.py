@@ -176,4 +176,4 @@ def _map(naming: _Naming, config: TextConfig) -> KeyMap:
         names = naming.of_layer(layer).items()
         entries |= {f"model.block.{layer}.{ours}.weight": Entry(stored) for ours, stored in names}
     entries["model.final_layer_norm.weight"] = Entry(f"{naming.norm}.weight")
-    return KeyMap(naming.dialect, entries, ignored=naming.ignored)
+    return KeyMap(naming.dialect, entries, ignored=naming.ignored, part="text encoder")

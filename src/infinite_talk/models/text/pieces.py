@@ -63,7 +63,9 @@ class PieceTokenizer:
             models.Unigram(pairs, vocabulary.unknown, byte_fallback=vocabulary.byte_fallback)
         )
         steps: list[Any] = [normalizers.Precompiled(vocabulary.charsmap)] if vocabulary.charsmap else []
-        steps += [normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), _SPACE)]
+        steps.append(
+            normalizers.Replace(Regex(" {2,}"), _SPACE)
+        )  # replacements of characters may make spaces
         tokenizer.normalizer = normalizers.Sequence(steps)
         scheme = "first" if vocabulary.add_space else "never"
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme)
