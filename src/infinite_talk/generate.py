@@ -15,6 +15,7 @@ from infinite_talk.denoise.denoiser import Denoiser, Plain
 from infinite_talk.denoise.loop import denoise
 from infinite_talk.denoise.noise import NoiseSource, seeded
 from infinite_talk.denoise.sampler import Sampler
+from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.media.colour import ColourReference, match_colour
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.plan.windows import plan_official, plan_windows
@@ -86,11 +87,13 @@ OFFICIAL_MAX_FRAMES = 1000
 def denoiser_for(
     request: Request, sampler: Sampler, transformer: WanTransformer, defaults: Defaults
 ) -> Denoiser:
-    """The transformer, inside a step cache when the request wants one."""
-    if request.step_cache is None:
-        return Plain(transformer)
-    coefficients = defaults.step_cache_for(request.size)
-    return step_cache(transformer, sampler, request.step_cache, coefficients)
+    """The transformer, inside a step cache when the request wants one, with LoRA strengths that follow the steps."""
+    denoiser: Denoiser = Plain(transformer)
+    if request.step_cache is not None:
+        coefficients = defaults.step_cache_for(request.size)
+        denoiser = step_cache(transformer, sampler, request.step_cache, coefficients)
+    strengths = varying_strengths(transformer)
+    return denoiser if strengths is None else WithStrengths(denoiser, strengths)
 
 
 def shot_colours(plan: Plan, window: Window, references: References) -> ColourReference:

@@ -13,6 +13,7 @@ from torch import nn
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
+from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
@@ -71,8 +72,14 @@ class Rooms:
     dtype: torch.dtype  # of the transformer; the other models keep what suits them
     name: str = "unnamed"
     version: str = "0"
+    tiny_vae: TinyVAE | Resident[TinyVAE] | None = None
+    """Decodes instead of ``vae``, for drafts; pictures and motion frames are encoded by ``vae`` all the same."""
     runs: str = ""
     """What runs, for people: ``"cuda, bf16, attention sdpa"``."""
+    decode_frames: int | None = None
+    """Video frames that the codec takes at a time; ``None``: what ``BYTES_AT_ONCE`` allows."""
+    vae_tile: int | None = None
+    """Side in pixels of the tiles in which the codec works; ``None``: whole frames."""
 
     @contextmanager
     def using(self, model: M | Resident[M]) -> Iterator[M]:

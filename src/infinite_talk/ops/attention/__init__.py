@@ -6,9 +6,9 @@ that every other kernel is tested against. ``resolve`` finds the one for a run.
 
 from infinite_talk.ops.attention.base import AttentionCallable, Kernel, Source
 from infinite_talk.ops.attention.guarded import exact
+from infinite_talk.ops.attention.native import eager, sdpa
 from infinite_talk.ops.attention.registry import KERNELS
-from infinite_talk.ops.attention.resolve import CHAIN, Resolved, attention_named, resolve
-from infinite_talk.ops.attention.sdpa import eager, sdpa
+from infinite_talk.ops.attention.resolving import CHAIN, Resolved, attention_named, resolve
 
 __all__ = [
     "CHAIN",

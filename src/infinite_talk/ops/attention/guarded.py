@@ -9,8 +9,8 @@ from torch import Tensor
 
 from infinite_talk.ops.attention.base import AttentionCallable, Kernel, Layout, Source
 from infinite_talk.ops.attention.inputs import aligned
+from infinite_talk.ops.attention.native import sdpa, wants_gradient
 from infinite_talk.ops.attention.opaque import opaque
-from infinite_talk.ops.attention.sdpa import sdpa, wants_gradient
 
 
 @dataclass(frozen=True, slots=True, eq=False)

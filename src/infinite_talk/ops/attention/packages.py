@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import re
 from importlib import metadata
-from importlib.machinery import PathFinder
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+)
 from importlib.util import find_spec
 
 from infinite_talk.ops.attention.base import Source
+
+_FORMS = ((SourceFileLoader, SOURCE_SUFFIXES), (ExtensionFileLoader, EXTENSION_SUFFIXES))
 
 
 def installed(source: Source) -> str | None:
@@ -29,9 +37,10 @@ def has_module(name: str) -> bool:
     except (ValueError, ImportError):  # a module without a spec: put there by hand, not installed
         return False
     for depth in range(len(rest)):
-        if spec is None or spec.submodule_search_locations is None:
-            return False
-        spec = PathFinder.find_spec(".".join((first, *rest[: depth + 1])), spec.submodule_search_locations)
+        inner = ".".join((first, *rest[: depth + 1]))
+        folders = (spec and spec.submodule_search_locations) or ()
+        found = (FileFinder(folder, *_FORMS).find_spec(inner) for folder in folders)
+        spec = next((one for one in found if one is not None), None)
     return spec is not None
 
 

@@ -14,8 +14,8 @@ from infinite_talk.ops.attention.base import AttentionCallable, Kernel, Source
 from infinite_talk.ops.attention.flash import FLASH_ATTN_2, FLASH_ATTN_3, FLASH_ATTN_4
 from infinite_talk.ops.attention.guarded import Guarded, guard
 from infinite_talk.ops.attention.machine import Here
+from infinite_talk.ops.attention.native import EAGER, SDPA, eager, sdpa
 from infinite_talk.ops.attention.sage import SAGEATTN, SAGEATTN_3, SAGEATTN_3_FP4
-from infinite_talk.ops.attention.sdpa import EAGER, SDPA, eager, sdpa
 from infinite_talk.ops.attention.xformers import XFORMERS
 
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
@@ -69,10 +69,10 @@ def expected(
     if not kernel.sources:
         return None
     fitting = [s for s in kernel.sources if place.capability and s.gpus.include(place.capability)]
-    if not fitting:
-        there = [source for source in kernel.sources if packages.installed(source)]
-        return Unusable(f"needs {(there or kernel.sources)[0].gpus.says}, this is {place.says}")
-    there = [source for source in fitting if packages.installed(source)]
+    installed = [source for source in kernel.sources if packages.installed(source)]
+    there = [source for source in fitting if source in installed]
+    if not there and (installed or not fitting):
+        return Unusable(f"needs {(installed or kernel.sources)[0].gpus.says}, this is {place.says}")
     if not there:
         wanted = " or ".join(_wanted(source) for source in fitting)
         return Unusable(f"needs the package {wanted}, which is not installed", kernel.get)

@@ -55,7 +55,7 @@ SAGEATTN = Kernel(
             package="sageattention",
             module="sageattention",
             gpus=GPUs(
-                "an Ampere, Ada or Hopper GPU or a Blackwell of the RTX kind (8.0, 8.6, 8.9, 9.0, 12.x)",
+                "an Ampere, Ada, Hopper or RTX Blackwell GPU (8.0, 8.6, 8.9, 9.0, 12.x)",
                 (((8, 0), (8, 0)), ((8, 6), (8, 6)), ((8, 9), (9, 0)), ((12, 0), (12, 9))),
             ),
             head_sizes=HeadSizes(128),

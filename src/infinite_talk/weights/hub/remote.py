@@ -193,8 +193,9 @@ def no_space(error: OSError, full: bool = True) -> NoSpaceError:
 
 def _refused(status: int, file: RemoteFile, hub: Hub) -> CheckpointError:
     return CheckpointError(
-        f"{hub.address} refuses {file.repo} at {file.revision} (status {status}): it needs a login or the acceptance "
-        f"of its licence, or it was renamed or taken away. Accept the terms at {hub.address}/{file.repo} and set HF_TOKEN to a token that may read it.",
+        f"{hub.address} refuses {file.repo} at {file.revision} (status {status}): it needs a login or the "
+        f"acceptance of its licence, or it was renamed or taken away. Accept the terms at {hub.address}/"
+        f"{file.repo} and set HF_TOKEN to a token that may read it.",
         code="hub_login",
     )
 
