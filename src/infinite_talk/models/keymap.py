@@ -99,7 +99,7 @@ class KeyMap:
 
 def unchanged(mapping: KeyMap) -> KeyMap:
     """The dialect of our own modules, as their ``state_dict`` is saved."""
-    return KeyMap(mapping.dialect, {name: Entry(name) for name in mapping.entries})
+    return KeyMap("own", {name: Entry(name) for name in mapping.entries}, part=mapping.part)
 
 
 def choose(maps: Iterable[KeyMap], stored: Iterable[str]) -> KeyMap:
