@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from infinite_talk.errors import InputError, OutOfMemoryError
-from infinite_talk.inputs import prompts_of, read_source
+from infinite_talk.inputs import read_source
 from infinite_talk.presets import given, resolve
 from infinite_talk.progress import Listener, Phase, Progress, silent
 from infinite_talk.request import Request, Speaker
@@ -229,7 +229,14 @@ class Engine:
         """
         from infinite_talk.media.take import Take
 
-        began, listen = perf_counter(), progress or self._listen
+        began = perf_counter()
+        said: list[str] = []
+
+        def listen(event: Progress) -> None:
+            if event.note:
+                said.append(event.note)
+            (progress or self._listen)(event)
+
         job = self.prepare(request, listen)
         recipe, shown = self.recipe(job), job.plan.shown
         with Take.open(output, recipe, shown, resume=resume, overwrite=overwrite) as take:
@@ -241,7 +248,7 @@ class Engine:
                         take.add(clip)
                         pace.append(clip.seconds)
             listen(Progress(phase=Phase.WRITING, window=len(shown.windows), windows=len(shown.windows)))
-            notes = (*job.source.notes, *take.notes, *self._cut_texts(job.request))
+            notes = (*job.source.notes, *take.notes, *said)
             timings = Timings(perf_counter() - began, tuple(pace), resumed)
             path = take.finish(job.source.soundtrack, report={"timings": asdict(timings), "notes": notes})
         listen(Progress(phase=Phase.DONE, window=len(shown.windows), windows=len(shown.windows)))
@@ -265,12 +272,6 @@ class Engine:
             "sha256": self._manifest.digest,
         }
         return Recipe.of(job.request, size=job.source.size, plan=job.plan.shown, machine=machine, model=model)
-
-    def _cut_texts(self, request: Request) -> tuple[str, ...]:
-        """One line for each text that was too long for the model; none when no model was needed."""
-        if self._rooms is None:
-            return ()
-        return self._rooms.text.notes((*prompts_of(request.prompt), given(request.negative_prompt)))
 
     @staticmethod
     def _start(window: int, motion: torch.Tensor | None) -> Start:
