@@ -15,16 +15,17 @@ from infinite_talk.denoise.denoiser import Plain, Question
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.denoise.loop import denoise
 from infinite_talk.denoise.sampler import Sampler
-from infinite_talk.denoise.scheduled import Scheduled
 from infinite_talk.denoise.schedules import timesteps
+from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.errors import CheckpointError, UsageError
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.ops.linear import Packed, PackedLinear
+from infinite_talk.ops.linear.gguf import Q4_0, Q4_K, Q5_1, Q6_K, Q8_0, Blocks
 from infinite_talk.ops.linear.lora import LoRALinear, Strengths, Terms
 from infinite_talk.settings import Quantization
 from infinite_talk.types import Guide
 from infinite_talk.weights.builder import build
-from infinite_talk.weights.lora import attach, read_adapter
+from infinite_talk.weights.lora import Merging, attach, read_adapter
 from infinite_talk.weights.lora.adapter import Adapter
 from infinite_talk.weights.precision import FORMATS, Policy
 from tests.unit.lora.files import DIALECTS, Random, merged_by_hand, plain_model, random_lora, written
@@ -328,7 +329,7 @@ class EachStepAnew:
         return plain.velocity(latent, Question(question.step, question.time, question.branch, condition))
 
 
-class TestScheduled:
+class TestDenoising:
     ROWS = (1.0, 1.0, 0.0, 0.5)
 
     @torch.no_grad()
@@ -337,10 +338,10 @@ class TestScheduled:
         strengths = attach(made, [adapter_of(lora, self.ROWS)])
         sampler = Sampler(timesteps(4, 3.0), text_guidance=3.0, audio_guidance=2.0)
         twin = EachStepAnew([merged_by_hand([(lora, s)]) for s in self.ROWS])
-        scheduled = Scheduled(Plain(made), strengths.at_step)
+        followed = WithStrengths(Plain(made), strengths)
         for window in range(2):  # the second begins with the strengths of the first step again
             start = noise(16, *guide().reference.shape[1:], seed=70 + window)
-            found = denoise(scheduled, sampler, guide(window), start)
+            found = denoise(followed, sampler, guide(window), start)
             torch.testing.assert_close(
                 found, denoise(twin, sampler, guide(window), start), atol=1e-3, rtol=1e-3
             )
@@ -354,19 +355,70 @@ class TestScheduled:
                 asked.append((step, branch))
                 return super().condition(guide, branch)
 
+        class Counted(Strengths):
+            def at_step(self, number: int) -> bool:
+                nonlocal step
+                step = number
+                return super().at_step(number)
+
         made = plain_model()
         strengths = attach(made, [adapter_of(random_lora(), self.ROWS)])
-
-        def at_step(number: int) -> bool:
-            nonlocal step
-            step = number
-            return strengths.at_step(number)
-
+        strengths.__class__ = Counted
         sampler = Sampler(timesteps(4, 3.0), text_guidance=1.0, audio_guidance=2.0)
-        denoise(
-            Scheduled(Counting(made), at_step),
-            sampler,
-            guide(),
-            noise(16, *guide().reference.shape[1:], seed=1),
-        )
+        start = noise(16, *guide().reference.shape[1:], seed=1)
+        denoise(WithStrengths(Counting(made), strengths), sampler, guide(), start)
         assert asked == [(s, branch) for s in (0, 2, 3) for branch in (Branch.COND, Branch.DROP_AUDIO)]
+
+    def test_only_strengths_that_vary_are_followed(self) -> None:
+        for strength, varies in ((1.0, False), (self.ROWS, True)):
+            made = plain_model()
+            strengths = attach(made, [adapter_of(random_lora(), strength)])
+            assert varying_strengths(made) is (strengths if varies else None)
+        assert varying_strengths(plain_model()) is None
+
+
+class TestGGUF:
+    """Weights in blocks of a GGUF file; the rows of 64 numbers of one layer fit the smaller ones."""
+
+    NAME = "blocks.1.ffn.2.weight"
+
+    def with_blocks(self, kind: Blocks) -> dict[str, Tensor | Packed]:
+        state = plain_model().state_dict()
+        return state | {self.NAME: Packed(kind, (48, 64), kind.pack(state[self.NAME]))}
+
+    @pytest.mark.parametrize("kind", [Q8_0, Q5_1, Q4_0], ids=lambda kind: kind.name)
+    def test_beside_blocks_and_merged_into_them(self, kind: Blocks) -> None:
+        lora, state = random_lora(), self.with_blocks(kind)
+        policy = Policy(Quantization.GGUF, None)
+        made = build(lambda: WanTransformer(CONFIG), state, policy=policy, dtype=torch.float32)
+        twin = merged_by_hand([(lora, 0.5)], Holder(unpacked(made)))
+        attach(made, [adapter_of(lora, 0.5)])
+        torch.testing.assert_close(predicted(made), predicted(twin), atol=1e-4, rtol=1e-4)
+
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        merging = Merging([adapter_of(lora, 0.5)], policy, shapes, fallback=Q8_0)
+        merged = build(lambda: WanTransformer(CONFIG), state, policy=merging, dtype=torch.float32)
+        layer = merged.blocks[1].ffn[2]
+        assert layer.format == kind
+        assert merging.notes == ()
+        expected = kind.pack(state[self.NAME].unpack() + 0.5 * lora.delta(self.NAME))
+        assert torch.equal(layer.packed.parts["data"], expected["data"])
+
+    @pytest.mark.parametrize("kind", [Q4_K, Q6_K], ids=lambda kind: kind.name)
+    def test_blocks_that_are_read_only_become_q8_0(self, kind: Blocks) -> None:
+        generator = torch.Generator().manual_seed(0)
+        data = torch.randint(0, 256, (4, kind.nbytes), generator=generator, dtype=torch.uint8)
+        scales = {"Q4_K": (0, 2), "Q6_K": (208,)}[kind.name]
+        for place in scales:  # any bits are a half float, but not a finite one
+            data[:, place : place + 2] = torch.full((4, 1), 0.01, dtype=torch.float16).view(torch.uint8)
+        value = Packed(kind, (4, 256), {"data": data})
+        name = "blocks.0.ffn.0.weight"
+        up, down = noise(4, 2, seed=1), noise(2, 256, seed=2)
+        adapter = read_adapter({f"{name[:-7]}.lora_B.weight": up, f"{name[:-7]}.lora_A.weight": down})
+        merging = Merging([adapter], Policy(Quantization.DISABLED, None), {name: (4, 256)}, fallback=Q8_0)
+        kept = merging.store(name, value, torch.bfloat16)
+        assert isinstance(kept, Packed)
+        assert kept.format == Q8_0
+        assert torch.equal(kept.parts["data"], Q8_0.pack(value.unpack() + up @ down)["data"])
+        assert "1 weights with LoRA are kept as Q8_0" in merging.notes[0]
+        assert kind.name in merging.notes[0]
