@@ -18,10 +18,12 @@ from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.schedules import timesteps
 from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.errors import CheckpointError, UsageError
+from infinite_talk.memory.streaming import stream_blocks
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.ops.linear import Packed, PackedLinear
 from infinite_talk.ops.linear.gguf import Q4_0, Q4_K, Q5_1, Q6_K, Q8_0, Blocks
 from infinite_talk.ops.linear.lora import LoRALinear, Strengths, Terms
+from infinite_talk.ops.linear.scaled import INT8
 from infinite_talk.settings import Quantization
 from infinite_talk.types import Guide
 from infinite_talk.weights.builder import build
@@ -184,6 +186,32 @@ class TestAttach:
             torch.testing.assert_close(
                 predicted(made), predicted(merged_by_hand([], Holder(state))), atol=1e-4, rtol=1e-4
             )
+
+    @pytest.mark.parametrize("strength", [0.5, (0.5, 1.0)])
+    def test_layers_outside_the_blocks_that_a_file_has_packed(
+        self, strength: float | tuple[float, ...]
+    ) -> None:
+        """Files of optimum-quanto have every linear layer packed, those that run in float32 too."""
+        state = plain_model().state_dict()
+        linear = [n for n, t in state.items() if t.dim() == 2]
+        packed = {n: Packed(INT8, tuple(state[n].shape), INT8.pack(state[n])) for n in linear}
+        policy = Policy(Quantization.DISABLED, None)
+        made = build(lambda: WanTransformer(CONFIG), state | packed, policy=policy, dtype=torch.float32)
+        assert isinstance(made.head.head, PackedLinear)
+        twin = merged_by_hand([], Holder(unpacked(made)))
+        torch.testing.assert_close(predicted(made), predicted(twin), atol=1e-4, rtol=1e-4)
+        twin = merged_by_hand([(random_lora(), 0.5)], Holder(unpacked(made)))
+        attach(made, [adapter_of(random_lora(), strength)])
+        torch.testing.assert_close(predicted(made), predicted(twin), atol=1e-4, rtol=1e-4)
+
+    def test_blocks_stream_with_it(self) -> None:
+        made, streamed = (in_precision(Quantization.INT8) for _ in range(2))
+        lora = random_lora()
+        strengths = [attach(net, [adapter_of(lora, (1.0, 0.5, 0.0))]) for net in (made, streamed)]
+        stream_blocks(streamed, 1, 1, torch.device("cpu"))
+        for step in (0, 1, 2):
+            assert strengths[0].at_step(step) == strengths[1].at_step(step)
+            assert torch.equal(predicted(made), predicted(streamed))
 
     def test_strength_zero_changes_nothing_at_all(self) -> None:
         made = plain_model()
