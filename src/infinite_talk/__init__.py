@@ -46,7 +46,11 @@ if TYPE_CHECKING:
     from infinite_talk.media.contact_sheet import contact_sheet
     from infinite_talk.media.recipe import Recipe, read_recipe
     from infinite_talk.types import Clip
+    from infinite_talk.weights.convert import convert_model
+    from infinite_talk.weights.hub.pull import PullProgress
+    from infinite_talk.weights.hub.verify import Verified
     from infinite_talk.weights.manifest import verify_model
+    from infinite_talk.weights.shelf import identify_model, list_presets, pull_preset, verify_models
 
 _LATER = {
     "Clip": "types",
@@ -54,11 +58,18 @@ _LATER = {
     "Preview": "engine",
     "Recipe": "media.recipe",
     "Result": "engine",
+    "PullProgress": "weights.hub.pull",
+    "Verified": "weights.hub.verify",
     "contact_sheet": "media.contact_sheet",
+    "convert_model": "weights.convert",
+    "identify_model": "weights.shelf",
+    "list_presets": "weights.shelf",
+    "pull_preset": "weights.shelf",
     "read_job_file": "inputs",
     "read_recipe": "media.recipe",
     "talk": "engine",
     "verify_model": "weights.manifest",
+    "verify_models": "weights.shelf",
     "window_seams": "engine",
 }
 """Names whose modules are loaded at first use: some bring torch, which a mere complaint should not wait for."""
@@ -94,6 +105,7 @@ __all__ = [
     "Precision",
     "Preview",
     "Progress",
+    "PullProgress",
     "Quantization",
     "Recipe",
     "Request",
@@ -103,11 +115,17 @@ __all__ = [
     "TakeError",
     "TeaCache",
     "UsageError",
+    "Verified",
     "__version__",
     "contact_sheet",
+    "convert_model",
+    "identify_model",
+    "list_presets",
+    "pull_preset",
     "read_job_file",
     "read_recipe",
     "talk",
     "verify_model",
+    "verify_models",
     "window_seams",
 ]
