@@ -156,7 +156,12 @@ class Unpacked(Mapping[str, Tensor | Packed]):
             raise self._error(
                 f"has scales that fit no weight: {listed('weights', wrong)}. Download it again."
             )
-        alone = [n for n in self.shapes if n not in self._packed and dtypes[n] in ("I8", "U8") and stored[n]]
+        # A tokenizer may be there as a row of bytes; a matrix of them is a weight.
+        alone = [
+            n
+            for n, shape in self.shapes.items()
+            if n not in self._packed and dtypes[n] in ("I8", "U8") and len(shape) > 1
+        ]
         if alone:
             raise self._error(
                 f"holds 8-bit integers without a scale that is known: {listed('tensors', alone)}. Take a file in "

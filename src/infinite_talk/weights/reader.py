@@ -23,6 +23,8 @@ from infinite_talk.ops.linear import Packed
 _LENGTH_BYTES = 8  # little-endian size of the JSON header at the start of the file
 _MAX_HEADER = 100_000_000  # limit of the format
 _AGAIN = "Download it again."
+_IN_FOLDERS = ("*.safetensors", "*.gguf", "*.pth", "*.bin")
+"""What is read in a folder: the first kind of which there is one."""
 
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -175,11 +177,12 @@ def shards(path: Path) -> Sequence[Path]:
     """
     if not path.is_dir():
         return (path,)
-    if index := next(iter(sorted(path.glob("*.safetensors.index.json"))), None):
-        names = _json_object(index.read_bytes(), index).get("weight_map", {})
-        return tuple(path / name for name in sorted(set(names.values())))
-    if found := sorted(path.glob("*.safetensors")):
-        return tuple(found)
+    for pattern in _IN_FOLDERS:
+        if index := next(iter(sorted(path.glob(f"{pattern}.index.json"))), None):
+            names = _json_object(index.read_bytes(), index).get("weight_map", {})
+            return tuple(path / name for name in sorted(set(names.values())))
+        if found := sorted(path.glob(pattern)):
+            return tuple(found)
     raise CheckpointError(
         f"The folder {path} holds no .safetensors file; expected the shards of a model there.",
         code="checkpoint_missing",
