@@ -14,9 +14,9 @@ PUBLIC = [
     "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
     "Device", "Engine", "InfiniteTalkError", "InputError", "LoRA", "Memory", "ModelFiles", "NoSpaceError",
     "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "PullProgress", "Quantization",
-    "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "Verified", "__version__",
-    "contact_sheet", "convert_model", "identify_model", "list_presets", "pull_preset", "read_job_file", "read_recipe",
-    "talk", "verify_model", "verify_models", "window_seams",
+    "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "Verified",
+    "__version__", "contact_sheet", "convert_model", "identify_model", "list_presets", "pull_preset", "read_job_file",
+    "read_recipe", "talk", "verify_model", "verify_models", "window_seams",
 ]  # fmt: skip
 """Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
 
