@@ -9,7 +9,7 @@ from infinite_talk.models.dit.condition import BlockCondition, Condition, KeysVa
 from infinite_talk.models.dit.config import DiTConfig
 from infinite_talk.models.dit.people import class_maps, query_positions
 from infinite_talk.models.dit.speech import SpeechAttention
-from infinite_talk.ops.attention import AttentionCallable
+from infinite_talk.ops.attention import AttentionCallable, exact
 from infinite_talk.ops.norms import LayerNorm, RMSNorm, layer_norm
 from infinite_talk.ops.rope import Rotation, line_rotation, rotate
 
@@ -35,7 +35,7 @@ class SelfAttention(nn.Module):
         v = self._split(self.v(x)).transpose(1, 2)
         found = self.attention(q, k, v)
         out: Tensor = self.o(found.transpose(1, 2).flatten(2))
-        maps = None if classes is None else class_maps(q, k, classes, self.attention)
+        maps = None if classes is None else class_maps(q, k, classes, exact(self.attention))
         return out, maps
 
     def _split(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from infinite_talk.errors import CheckpointError
-from infinite_talk.models.keymap import Entry, KeyMap, choose, unchanged
+from infinite_talk.models.keymap import Entry, KeyMap, choose
 from infinite_talk.models.shapes import Shapes, count_layers, matrix, whole_shapes
 from infinite_talk.models.text.config import BYTE_VOCABULARY, TextConfig
 
@@ -105,6 +105,7 @@ _NAMINGS = (
     _hf("hf", "", "encoder.embed_tokens"),
     _hf("comfy", "umt5xxl.transformer.", "shared", "encoder.embed_tokens.", "logit_scale"),  # saved workflows
     _GGUF,
+    _Naming("own", "model.embed_tokens", "model.final_layer_norm", "model.block.{}.", _OURS),
 )
 
 
@@ -114,9 +115,8 @@ def key_map(config: TextConfig, stored: Iterable[str]) -> KeyMap:
 
 
 def dialects(config: TextConfig) -> tuple[KeyMap, ...]:
-    """All dialects of a UMT5 encoder; ours is the last."""
-    published = tuple(_map(naming, config) for naming in _NAMINGS)
-    return (*published, unchanged(published[0]))
+    """All dialects of a UMT5 encoder; the last is that of our own modules."""
+    return tuple(_map(naming, config) for naming in _NAMINGS)
 
 
 def wan(config: TextConfig) -> KeyMap:

@@ -65,7 +65,7 @@ class PieceTokenizer:
         steps: list[Any] = [normalizers.Precompiled(vocabulary.charsmap)] if vocabulary.charsmap else []
         steps += [normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), _SPACE)]
         tokenizer.normalizer = normalizers.Sequence(steps)
-        scheme = "always" if vocabulary.add_space else "never"
+        scheme = "first" if vocabulary.add_space else "never"
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme)
         end = names[vocabulary.end]
         tokenizer.post_processor = processors.TemplateProcessing(

@@ -112,6 +112,8 @@ def config_of(shapes: Shapes) -> VisionConfig:
     patches, positions, layer, widest = next(place for place in _PLACES if place[0] in shapes)
     dim, _, patch, _ = matrix(shapes, patches, 4)
     layers = count_layers(shapes, layer)
+    if patches.startswith("model."):  # our own modules lack the block that is not used
+        layers += 1
     if dim % _HEAD_WIDTH or layers < 2:
         raise CheckpointError(
             f"This image encoder has {layers} blocks of width {dim}; Wan2.1 was trained with ViT-H/14: 32 blocks "
