@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from infinite_talk.frontends.cli.app import app
+from infinite_talk.frontends.cli.app import commands
 from infinite_talk.frontends.cli.flags import flags_of
 from infinite_talk.frontends.cli.reference import reference
 from tests.contract.source import PACKAGE, ROOT
@@ -17,7 +17,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-COMMANDS = [info.callback for info in app.registered_commands]
+COMMANDS = list(commands().values())
 SPELLINGS = {
     name
     for command in COMMANDS
