@@ -23,6 +23,7 @@ MAY_USE: dict[str, set[str]] = {
     "conditioning": {"models", "rooms", "plan", "inputs", "presets"} | NOUNS,
     "denoise": {"models", "presets", "plan"} | NOUNS,
     "weights": {"models", "ops", "presets", "rooms", "device"} | NOUNS,
+    "memory": {"models", "ops", "weights", "plan", "presets"} | NOUNS,
     "estimate": {"weights", "plan", "presets"} | NOUNS,
     "generate": {"rooms", "presets", "models"} | ROOMS | NOUNS,
     "engine": {"generate", "rooms", "presets", "device", "weights", "bundled", "estimate"} | ROOMS | NOUNS,
