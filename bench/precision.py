@@ -237,7 +237,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=1.96, help="of speech; default is one window")
     options.add_argument("--tables", action="store_true", help="print the tables and measure nothing")
     asked = options.parse_args()
-    name = "precision" if asked.device == "cpu" else f"precision_{asked.device}"
+    out = asked.out or RESULTS / ("precision.json" if asked.device == "cpu" else "precision_cuda.json")
     if asked.tables:
         print(tables(RESULTS))
         return
@@ -256,11 +256,11 @@ def main() -> None:
         "twin": [policy.name for policy in MEASURED if not multiplied(policy, device)],
         "layers": measure_layers(device, asked.seed),
     }
-    save(name, asked.out, values)  # in case what follows takes longer than the machine is there
+    save("precision", out, values)  # in case what follows takes longer than the machine is there
     values["blocks"] = measure_blocks(device, asked.seed)
-    save(name, asked.out, values)
+    save("precision", out, values)
     values["films"] = measure_films(device, asked.seed, asked.seconds)
-    save(name, asked.out, values | {"seconds": round(perf_counter() - began, 1)})
+    save("precision", out, values | {"seconds": round(perf_counter() - began, 1)})
 
 
 if __name__ == "__main__":
