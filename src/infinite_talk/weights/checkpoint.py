@@ -169,12 +169,23 @@ def whole(transformer: Checkpoint, adapter: Checkpoint | None = None) -> Checkpo
     return transformer
 
 
+def packed_sizes(weights: Weights) -> dict[str, int]:
+    """Bytes of those weights that come packed, by our names; nothing is read."""
+    return dict(getattr(weights, "packed_sizes", {}))
+
+
 class _Joined(Mapping[str, Tensor | Packed]):
     """Two sets of weights as one; the second overrides the first."""
 
     def __init__(self, first: Weights, second: Weights) -> None:
         self._first, self._second = first, second
         self.shapes = {**shapes_of(first), **shapes_of(second)}
+
+    @property
+    def packed_sizes(self) -> dict[str, int]:
+        """Bytes of the weights that come packed."""
+        replaced = {n: size for n, size in packed_sizes(self._first).items() if n not in self._second}
+        return replaced | packed_sizes(self._second)
 
     def __getitem__(self, name: str) -> Tensor | Packed:
         return self._second[name] if name in self._second else self._first[name]

@@ -41,6 +41,8 @@ _KIND = ".comfy_quant"
 _ACTIVATION = (".scale_input", ".input_scale", ".output_scale")
 _MARKER = "scaled_fp8"
 _FORMATS: Mapping[str, Format] = {"F8_E4M3": FP8_E4M3FN, "F8_E5M2": FP8_E5M2, "I8": INT8}
+_PLAIN = {"F64", "F32", "F16", "BF16", "I64", "I32", "BOOL"}
+"""Dtypes that are cast to the base precision on arrival."""
 _KNOWN_KINDS = ("float8_e4m3fn", "float8_e5m2", "int8_tensorwise", "int8_rowwise", "nvfp4")
 _HARMLESS = ("format", "full_precision_matrix_mult", "orig_dtype", "orig_shape")
 """What ComfyUI says of a layer that does not change what its numbers mean."""
@@ -101,6 +103,17 @@ class Unpacked(Mapping[str, Tensor | Packed]):
     def packed(self) -> frozenset[str]:
         """Names of the weights that consist of several tensors."""
         return frozenset(self._packed)
+
+    @property
+    def packed_sizes(self) -> dict[str, int]:
+        """Bytes of the matrices that come packed, and of those in plain float8, by name."""
+        sizes, dtypes = self._source.sizes, self._source.dtypes
+        several = {
+            name: sum(sizes[part] for part in (weight.data, weight.scale, weight.second) if part)
+            for name, weight in self._packed.items()
+        }
+        single = {n: sizes[n] for n in self.shapes if n not in several and dtypes[n] not in _PLAIN}
+        return several | single
 
     def __getitem__(self, name: str) -> Tensor | Packed:
         weight = self._packed.get(name)

@@ -61,7 +61,7 @@ def wan(config: VisionConfig) -> KeyMap:
                 entries[f"{ours}self_attn.{name}_proj.{kind}"] = joint
     unused = (f"visual.transformer.{layer}." for layer in range(config.used_layers, config.num_layers))
     ignored = (*_WITHOUT_PICTURES, "visual.head", "visual.post_norm.", *unused)
-    return KeyMap("official", entries, ignored=ignored)
+    return KeyMap("official", entries, ignored=ignored, part="image encoder")
 
 
 def transformers(config: VisionConfig, prefix: str) -> KeyMap:
@@ -77,6 +77,7 @@ def transformers(config: VisionConfig, prefix: str) -> KeyMap:
         "hf",
         entries,
         ignored=(*(prefix + name for name in ignored), "visual_projection.", *_WITHOUT_PICTURES),
+        part="image encoder",
     )
 
 
@@ -112,6 +113,8 @@ def config_of(shapes: Shapes) -> VisionConfig:
     patches, positions, layer, widest = next(place for place in _PLACES if place[0] in shapes)
     dim, _, patch, _ = matrix(shapes, patches, 4)
     layers = count_layers(shapes, layer)
+    if patches.startswith("model."):  # our own modules lack the block that is not used
+        layers += 1
     if dim % _HEAD_WIDTH or layers < 2:
         raise CheckpointError(
             f"This image encoder has {layers} blocks of width {dim}; Wan2.1 was trained with ViT-H/14: 32 blocks "
