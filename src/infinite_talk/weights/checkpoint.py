@@ -6,40 +6,34 @@ and is strict: each of our names is there and nothing is left over, but for what
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from infinite_talk.errors import CheckpointError
-from infinite_talk.models.dit import DiTConfig
-from infinite_talk.models.dit import keys as transformer_keys
+from infinite_talk.models.dit.keys import is_speech_key
 from infinite_talk.models.keymap import choose
 from infinite_talk.ops.linear import Packed
-from infinite_talk.weights.packing import Unpacked
+from infinite_talk.weights.inspection import (
+    Identified,
+    config_beside,
+    dialect_of,
+    identify,
+    notes_on,
+    open_weights,
+    precision_of,
+    title_of,
+)
+from infinite_talk.weights.parts import WORDS, Part, config_of, dialects, part_of, refusal
 from infinite_talk.weights.reader import shapes_of
-from infinite_talk.weights.sources import Tensors, open_tensors
+from infinite_talk.weights.sources import open_tensors
+
+__all__ = ["Checkpoint", "Identified", "Part", "combine", "identify", "open_checkpoint", "whole"]
 
 Weights = Mapping[str, Tensor | Packed]
-
-
-class Part(StrEnum):
-    """What a file can be."""
-
-    TRANSFORMER = "transformer"
-    """Wan2.1 image-to-video, with or without the speech branch."""
-    ADAPTER = "adapter"
-    """The speech branch alone: InfiniteTalk or MultiTalk."""
-    VAE = "vae"
-    TINY_VAE = "tiny_vae"
-    TEXT = "text"
-    VISION = "vision"
-    SPEECH = "speech"
-    LORA = "lora"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,12 +55,12 @@ class Checkpoint:
     @property
     def has_speech(self) -> bool:
         """Whether the speech branch is there (of a transformer or an adapter)."""
-        return any(transformer_keys.is_speech_key(name) for name in self.weights)
+        return any(is_speech_key(name) for name in self.weights)
 
     @property
     def title(self) -> str:
         """The file's name, or that of the folder of several."""
-        return _title(self.files)
+        return title_of(self.files)
 
 
 def open_checkpoint(*paths: Path, part: Part | None = None, allow_pickle: bool = False) -> Checkpoint:
@@ -81,31 +75,29 @@ def open_checkpoint(*paths: Path, part: Part | None = None, allow_pickle: bool =
         CheckpointError: not whole, of no known model, or of another part than asked for.
     """
     source = open_tensors(*paths, allow_pickle=allow_pickle)
-    title = _title(source.paths)
-    weights = Unpacked(source, title)
+    title = title_of(source.paths)
+    weights = open_weights(source)
     found = part_of(weights.shapes)
-    if found is None or (part is not None and found is not part):
+    if reason := refusal(weights.shapes):
+        raise CheckpointError(
+            f"{title} cannot be used: {reason}. Choose another file.", code="checkpoint_mismatch"
+        )
+    if found is None or found is Part.LORA or (part is not None and found is not part):
         raise _not_this(title, found, part, weights.shapes)
-    if reason := transformer_keys.refusal(weights.shapes):
-        raise CheckpointError(f"{title}: {reason}. Choose another file.", code="checkpoint_mismatch")
-    config = transformer_keys.config_of(weights.shapes, _config_beside(source))
-    mapping = choose(transformer_keys.dialects(config), weights)
-    ours = mapping.read(weights, title)
+    try:
+        config = config_of(found, weights.shapes, source.paths, config_beside(source))
+    except CheckpointError as error:
+        raise CheckpointError(f"{title}: {error.message}", code=error.code) from error
+    mapping = choose(dialects(found, config, weights), weights)
     return Checkpoint(
         part=found,
-        dialect=_dialect(source, weights, mapping.dialect),
+        dialect=dialect_of(source, weights, mapping.dialect),
         precision=precision_of(source, weights),
         files=source.paths,
         config=config,
-        weights=ours,
-        notes=_notes(source, weights),
+        weights=mapping.read(weights, title),
+        notes=notes_on(source, weights, mapping),
     )
-
-
-def part_of(shapes: Mapping[str, tuple[int, ...]]) -> Part | None:
-    """What the names of a file belong to; ``None``: to nothing that is known."""
-    what = transformer_keys.what_for(shapes)
-    return None if what is None else Part(what)
 
 
 def combine(base: Checkpoint, adapter: Checkpoint) -> Checkpoint:
@@ -117,8 +109,8 @@ def combine(base: Checkpoint, adapter: Checkpoint) -> Checkpoint:
     for checkpoint, part in ((base, Part.TRANSFORMER), (adapter, Part.ADAPTER)):
         if checkpoint.part is not part:
             raise CheckpointError(
-                f"{checkpoint.title} is a {checkpoint.part}, expected a {part}. Give Wan2.1 as the transformer and "
-                "InfiniteTalk or MultiTalk as the adapter.",
+                f"{checkpoint.title} is a {WORDS[checkpoint.part]}, expected a {WORDS[part]}. Give "
+                "Wan2.1 as the transformer and InfiniteTalk or MultiTalk as the adapter.",
                 code="checkpoint_mismatch",
             )
     sizes, speech = base.config, adapter.config
@@ -177,12 +169,23 @@ def whole(transformer: Checkpoint, adapter: Checkpoint | None = None) -> Checkpo
     return transformer
 
 
+def packed_sizes(weights: Weights) -> dict[str, int]:
+    """Bytes of those weights that come packed, by our names; nothing is read."""
+    return dict(getattr(weights, "packed_sizes", {}))
+
+
 class _Joined(Mapping[str, Tensor | Packed]):
     """Two sets of weights as one; the second overrides the first."""
 
     def __init__(self, first: Weights, second: Weights) -> None:
         self._first, self._second = first, second
         self.shapes = {**shapes_of(first), **shapes_of(second)}
+
+    @property
+    def packed_sizes(self) -> dict[str, int]:
+        """Bytes of the weights that come packed."""
+        replaced = {n: size for n, size in packed_sizes(self._first).items() if n not in self._second}
+        return replaced | packed_sizes(self._second)
 
     def __getitem__(self, name: str) -> Tensor | Packed:
         return self._second[name] if name in self._second else self._first[name]
@@ -194,81 +197,17 @@ class _Joined(Mapping[str, Tensor | Packed]):
         return len(self.shapes)
 
 
-_WORDS = {
-    "F32": "fp32",
-    "F16": "fp16",
-    "BF16": "bf16",
-    "F64": "fp64",
-    "F8_E4M3": "fp8_e4m3fn",
-    "F8_E5M2": "fp8_e5m2",
-    "I8": "int8",
-    "U8": "nvfp4",
-}
-"""What people call the dtypes of weights."""
-
-
-def precision_of(source: Tensors, weights: Unpacked) -> str:
-    """The dtype that holds most bytes, e.g. ``bf16``, ``fp8_e4m3fn scaled``, ``gguf Q4_K``."""
-    sizes: dict[str, int] = {}
-    for name, size in source.sizes.items():
-        sizes[source.dtypes[name]] = sizes.get(source.dtypes[name], 0) + size
-    most = max(sizes, key=lambda dtype: sizes[dtype], default="")
-    word = f"gguf {most}" if "gguf" in source.kinds else _WORDS.get(most, most)
-    return f"{word} scaled" if word.startswith("fp8") and weights.packed else word
-
-
-def _dialect(source: Tensors, weights: Unpacked, names: str) -> str:
-    """The name of the dialect: of the container or the packing where these are somebody's own, else of the names."""
-    if "gguf" in source.kinds:
-        return "gguf"
-    packing = weights.dialects
-    if packing:
-        return {"scaled": "comfy", "nvfp4": "comfy"}.get(packing[0], packing[0])
-    return names
-
-
-def _notes(source: Tensors, weights: Unpacked) -> tuple[str, ...]:
-    notes = []
-    if aside := weights.passed_over:
-        some = ", ".join(aside[:3]) + (", ..." if len(aside) > 3 else "")
-        notes.append(f"{len(aside)} tensors that hold no weight passed over: {some}")
-    if "pickle" in source.kinds:
-        notes.append("a PyTorch pickle, read with torch's reader for tensors only; safetensors load faster")
-    return tuple(notes)
-
-
-def _config_beside(source: Tensors) -> DiTConfig | None:
-    """The sizes in the file's own metadata (``config``), or in a ``config.json`` in its folder."""
-    text = source.metadata.get("config")
-    beside = source.paths[0].parent / "config.json"
-    if text is None and beside.is_file():
-        text = beside.read_text(encoding="utf-8", errors="replace")
-    try:
-        values = json.loads(text) if text else None
-    except ValueError:
-        return None
-    if not isinstance(values, dict):
-        return None
-    if "num_attention_heads" in values and "attention_head_dim" in values:  # diffusers
-        heads = int(values["num_attention_heads"])
-        return DiTConfig(num_heads=heads, dim=heads * int(values["attention_head_dim"]))
-    return DiTConfig.from_json(values) if {"num_heads", "dim"} <= set(values) else None
-
-
 def _not_this(
     title: str, found: Part | None, part: Part | None, shapes: Mapping[str, tuple[int, ...]]
 ) -> CheckpointError:
     if found is None:
         some = ", ".join(list(shapes)[:3])
         return CheckpointError(
-            f"{title} is no model that is known here ({len(shapes)} tensors: {some}, ...). Expected are Wan2.1 image-"
-            "to-video, InfiniteTalk or MultiTalk, and their codec and encoders.",
+            f"{title} is no model that is known here ({len(shapes)} tensors: {some}, ...). Expected is "
+            f"{'a ' + WORDS[part] if part else 'a part of Wan2.1 image-to-video or InfiniteTalk'}.",
             code="checkpoint_unknown",
         )
+    expected = f"a {WORDS[part]}" if part else "a part of a model; give it with --lora"
     return CheckpointError(
-        f"{title} is a {found}, expected a {part}. Choose another file.", code="checkpoint_mismatch"
+        f"{title} is a {WORDS[found]}, expected {expected}. Choose another file.", code="checkpoint_mismatch"
     )
-
-
-def _title(paths: tuple[Path, ...]) -> str:
-    return paths[0].name if len(paths) == 1 else f"{paths[0].parent.name} ({len(paths)} files)"

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -31,7 +31,8 @@ _MAX_TENSORS = 100_000
 _MAX_ENTRIES = 100_000
 _MAX_NAME = 65_536
 _MAX_AXES = 8
-_KEPT = 64  # arrays longer than this (vocabularies) are skipped
+_MAX_ARRAY = 4_000_000  # elements; a vocabulary has some hundred thousand
+_KEPT = 64  # arrays longer than this (vocabularies) are skipped where only tensors are wanted
 
 PLAIN = {0: "F32", 1: "F16", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 30: "BF16"}
 """Type numbers of plain tensors -> keys of ``DTYPES``."""
@@ -59,7 +60,8 @@ class GGUFFile(Mapping[str, Tensor | Packed]):
 
     def __init__(self, path: Path) -> None:
         self.paths = (path,)
-        self._entries, self.metadata = read_gguf_header(path)
+        self._entries, values = _header(path, _KEPT)
+        self.metadata = {name: str(value) for name, value in values.items() if not isinstance(value, list)}
         self.shapes = {name: entry.shape for name, entry in self._entries.items()}
         self.dtypes = {name: entry.type for name, entry in self._entries.items()}
         self.sizes = {name: entry.nbytes for name, entry in self._entries.items()}
@@ -93,19 +95,24 @@ class GGUFFile(Mapping[str, Tensor | Packed]):
         return data
 
 
-def read_gguf_header(path: Path) -> tuple[dict[str, _Entry], dict[str, str]]:
-    """The tensors and the short metadata of a file, without reading tensors.
+def read_gguf_metadata(path: Path) -> dict[str, Any]:
+    """All that a file says about its model: numbers, texts and lists of either, by key.
 
     Raises:
-        CheckpointError: missing, damaged, cut short, or of a version or type that is not known.
+        CheckpointError: missing, damaged or cut short.
     """
+    return _header(path, _MAX_ARRAY)[1]
+
+
+def _header(path: Path, keep: int) -> tuple[dict[str, _Entry], dict[str, Any]]:
+    """The tensors, and the metadata without arrays of more than ``keep`` elements."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(4)
             if start != MAGIC:
                 raise refused(path, size, start + file.read(60), "GGUF")
-            return _parse(_Cursor(file, path, size), size)
+            return _parse(_Cursor(file, path, size), size, keep)
     except OSError as error:
         raise CheckpointError(
             f"The model file {path} cannot be read ({error.strerror}); download it or correct the path.",
@@ -135,8 +142,11 @@ class _Cursor:
         self.file.seek(count, 1)
 
     def number(self, form: str) -> int | float:
-        value: int | float = struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0]
-        return value
+        return self.numbers(form, 1)[0]
+
+    def numbers(self, form: str, count: int) -> list[int | float]:
+        form = f"<{count}{form}"
+        return list(struct.unpack(form, self.take(struct.calcsize(form))))
 
     def count(self, form: str, limit: int, what: str) -> int:
         value = int(self.number(form))
@@ -151,18 +161,16 @@ class _Cursor:
         return self.take(self.count("Q", _MAX_NAME, "letters in a name")).decode("utf-8", "replace")
 
 
-def _parse(cursor: _Cursor, size: int) -> tuple[dict[str, _Entry], dict[str, str]]:
+def _parse(cursor: _Cursor, size: int, keep: int) -> tuple[dict[str, _Entry], dict[str, Any]]:
     version = int(cursor.number("I"))
     if version not in _VERSIONS:
         raise _corrupt(cursor.path, f"is GGUF of version {version}; versions 2 and 3 can be read")
     tensors = cursor.count("Q", _MAX_TENSORS, "tensors")
-    entries = cursor.count("Q", _MAX_ENTRIES, "entries of metadata")
-    metadata = {
-        name: value for name, value in (_metadata(cursor) for _ in range(entries)) if value is not None
-    }
+    values = [_metadata(cursor, keep) for _ in range(cursor.count("Q", _MAX_ENTRIES, "entries of metadata"))]
+    metadata: dict[str, Any] = {name: value for name, value in values if value is not None}
     found = [_tensor(cursor) for _ in range(tensors)]
-    alignment = int(metadata.get("general.alignment", "32"))
-    if alignment <= 0 or alignment % 8:
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
         raise _corrupt(cursor.path, f"has a damaged header: an alignment of {alignment}")
     start = -(-cursor.position // alignment) * alignment
     result: dict[str, _Entry] = {}
@@ -170,8 +178,7 @@ def _parse(cursor: _Cursor, size: int) -> tuple[dict[str, _Entry], dict[str, str
         kind, nbytes = _bytes_of(cursor.path, name, axes, number)
         if start + offset + nbytes > size:
             raise _corrupt(cursor.path, f"ends before its tensor {name} does: the download was cut short")
-        original = metadata.get(_ORIGINAL_SHAPE + name)
-        shape = tuple(int(n) for n in original.split(",")) if original else axes
+        shape = tuple(metadata.get(_ORIGINAL_SHAPE + name, axes))
         if name in result or math.prod(shape) != math.prod(axes):
             raise _corrupt(cursor.path, f"has a damaged header at its tensor {name}")
         result[name] = _Entry(shape, kind, start + offset, nbytes)
@@ -201,29 +208,31 @@ def _bytes_of(path: Path, name: str, shape: tuple[int, ...], number: int) -> tup
     return kind.name, math.prod(shape) // kind.block * kind.nbytes
 
 
-def _metadata(cursor: _Cursor) -> tuple[str, str | None]:
-    """One entry as text, arrays with commas; ``None`` for a long array."""
+def _metadata(cursor: _Cursor, keep: int) -> tuple[str, object]:
+    """Key and value of one entry; ``None`` for a long array."""
     name = cursor.name()
-    return name, _value(cursor, int(cursor.number("I")))
+    return name, _value(cursor, int(cursor.number("I")), keep)
 
 
-def _value(cursor: _Cursor, kind: int) -> str | None:
+def _value(cursor: _Cursor, kind: int, keep: int) -> object:
     if kind in _SCALARS:
-        return str(cursor.number(_SCALARS[kind]))
+        return cursor.number(_SCALARS[kind])
     if kind == _STRING:
         return cursor.text()
     if kind != _ARRAY:
         raise _corrupt(cursor.path, f"has a damaged header: metadata of type {kind}")
-    inner, length = int(cursor.number("I")), cursor.count("Q", _MAX_HEADER, "elements of an array")
-    if length <= _KEPT and inner in _SCALARS:
-        return ",".join(str(cursor.number(_SCALARS[inner])) for _ in range(length))
+    inner, length = int(cursor.number("I")), cursor.count("Q", _MAX_ARRAY, "elements of an array")
     if inner in _SCALARS:
+        if length <= keep:
+            return cursor.numbers(_SCALARS[inner], length)
         cursor.skip(length * struct.calcsize("<" + _SCALARS[inner]))
-    elif inner == _STRING:
-        for _ in range(length):
-            cursor.skip(cursor.count("Q", _MAX_HEADER, "letters in a text"))
-    else:
+        return None
+    if inner != _STRING:
         raise _corrupt(cursor.path, f"has a damaged header: an array of type {inner}")
+    if length <= keep:
+        return [cursor.text() for _ in range(length)]
+    for _ in range(length):
+        cursor.skip(cursor.count("Q", _MAX_HEADER, "letters in a text"))
     return None
 
 

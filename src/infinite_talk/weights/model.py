@@ -11,9 +11,10 @@ from infinite_talk.presets import OFFICIAL, Defaults
 from infinite_talk.settings import LoRA, Settings
 from infinite_talk.weights.bundle import open_part
 from infinite_talk.weights.checkpoint import Checkpoint, Part, open_checkpoint, whole
-from infinite_talk.weights.find import Found, find_lora, find_model, wants_files
+from infinite_talk.weights.find import Found, find_lora, find_model
 from infinite_talk.weights.lora import Adapter, open_lora
-from infinite_talk.weights.manifest import EMBEDDED, FILE, Manifest, read_manifest, verify
+from infinite_talk.weights.manifest import bundle_folder, read_manifest, verify
+from infinite_talk.weights.reader import shapes_of
 
 _SAMPLES, _SAMPLE = 64, 1 << 16
 """A fingerprint looks at this many pieces of this many bytes, evenly spread, and at the size."""
@@ -47,23 +48,6 @@ class Model:
         return sum(file.stat().st_size for file in files)
 
 
-def defaults_of(settings: Settings) -> Defaults:
-    """What the model wants by default, known without opening its weights.
-
-    Raises:
-        CheckpointError: the folder of a model is damaged.
-    """
-    folder = bundle_folder(settings)
-    return OFFICIAL if folder is None else read_manifest(folder).defaults
-
-
-def bundle_folder(settings: Settings) -> Path | None:
-    """The folder with ``model.json`` that the settings mean, by default the embedded model; ``None``: other files."""
-    if settings.model is not None:
-        return settings.model if (settings.model / FILE).is_file() else None
-    return None if wants_files(settings) else EMBEDDED
-
-
 def open_model(settings: Settings, *, people: int = 1) -> Model:
     """Find and open everything; nothing is loaded.
 
@@ -77,14 +61,14 @@ def open_model(settings: Settings, *, people: int = 1) -> Model:
     """
     folder = bundle_folder(settings)
     model = _files(find_model(settings, people=people)) if folder is None else _bundle(folder, settings)
-    shapes = getattr(model.parts[Part.TRANSFORMER].weights, "shapes")  # noqa: B009 - a Mapping has none for mypy
+    shapes = shapes_of(model.parts[Part.TRANSFORMER].weights)
     for adapter in model.loras:
         adapter.check(shapes)
     return model
 
 
 def _bundle(folder: Path, settings: Settings) -> Model:
-    manifest: Manifest = read_manifest(folder)
+    manifest = read_manifest(folder)
     verify(manifest)
     loras = tuple(find_lora(lora, settings.models_dirs) for lora in settings.loras)
     identity = {"name": manifest.name, "version": manifest.version, "sha256": manifest.digest}

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.models.dit.config import DiTConfig
@@ -67,14 +68,15 @@ _OUTSIDE = {
 def our_names(stored: Iterable[str]) -> dict[str, str]:
     """Our name -> stored name for every key of a checkpoint; a common wrapping prefix is taken off."""
     names = list(stored)
-    prefix = prefix_of(names)
+    prefix = next((w for w in _WRAPPERS if names and all(name.startswith(w) for name in names)), "")
     return {name.removeprefix(prefix): name for name in names}
 
 
-def prefix_of(names: Iterable[str]) -> str:
-    """The wrapping prefix that all names share, or none."""
+def _wrapper(names: Iterable[str]) -> str:
+    """The prefix of most names, or none; what lacks it is a stranger, to be named as such."""
     names = list(names)
-    return next((w for w in _WRAPPERS if names and all(name.startswith(w) for name in names)), "")
+    shared = (w for w in _WRAPPERS if sum(name.startswith(w) for name in names) * 2 > len(names))
+    return next(shared, "")
 
 
 def is_speech_key(name: str) -> bool:
@@ -103,13 +105,18 @@ def _tensors(module: str) -> list[str]:
     return [f"{module}.weight"] if ".norm_" in module else [f"{module}.{kind}" for kind in _AFFINE]
 
 
-def dialects(config: DiTConfig) -> tuple[KeyMap, ...]:
-    """Every way in which a transformer of these sizes is stored: whole, without speech, or its speech branch."""
+def dialects(config: DiTConfig, stored: Iterable[str] | None = None) -> tuple[KeyMap, ...]:
+    """Every way in which a transformer of these sizes is stored: whole, without speech, or its speech branch.
+
+    Args:
+        stored: the names in a file, so that only the wrapper that they have is considered.
+    """
+    wrappers = ("", *_WRAPPERS) if stored is None else (_wrapper(stored),)
     ours = names(config)
     speech = tuple(name for name in ours if is_speech_key(name))
     base = tuple(name for name in ours if not is_speech_key(name))
-    maps = [_prefixed("transformer without speech branch", base, w) for w in ("", *_WRAPPERS)]
-    for wrapper, projection in product(("", *_WRAPPERS), _SPEECH):
+    maps = [_prefixed("transformer without speech branch", base, w) for w in wrappers]
+    for wrapper, projection in product(wrappers, _SPEECH):
         maps.append(_prefixed("transformer", ours, wrapper, projection))
         maps.append(_prefixed("speech branch", speech, wrapper, projection))
     return (*maps, _diffusers("transformer without speech branch", base), _diffusers("transformer", ours))
@@ -118,11 +125,12 @@ def dialects(config: DiTConfig) -> tuple[KeyMap, ...]:
 def _prefixed(part: str, ours: Iterable[str], wrapper: str, projection: str = _SPEECH[0]) -> KeyMap:
     comfy = "diffusion_model" in wrapper
     dialect = "kijai" if projection != _SPEECH[0] else "comfy" if comfy else "official"
-    return KeyMap(
-        dialect,
-        {name: Entry(wrapper + re.sub(r"^audio_proj\.", projection, name)) for name in ours},
-        part=part,
-    )
+    published = _SPEECH[0]
+    entries = {
+        name: Entry(wrapper + (projection + name[len(published) :] if name.startswith(published) else name))
+        for name in ours
+    }
+    return KeyMap(dialect, entries, part=part)
 
 
 def _diffusers(part: str, ours: Iterable[str]) -> KeyMap:
@@ -220,6 +228,18 @@ def config_of(shapes: Shapes, like: DiTConfig | None = None) -> DiTConfig:
     return known
 
 
+def config_beside(values: Mapping[str, Any]) -> DiTConfig | None:
+    """The sizes in a ``config.json``, of Wan2.1's own layout or diffusers'; ``None`` if they are not there.
+
+    Raises:
+        CheckpointError: it is of another architecture.
+    """
+    heads, width = values.get("num_attention_heads"), values.get("attention_head_dim")
+    if isinstance(heads, int) and isinstance(width, int):  # diffusers
+        return DiTConfig(num_heads=heads, dim=heads * width)
+    return DiTConfig.from_json(values) if {"num_heads", "dim"} <= set(values) else None
+
+
 def _base_config(ours: Shapes, known: DiTConfig, *, given: bool) -> DiTConfig:
     patch = ours["patch_embedding.weight"]
     dim, size = patch[0], (patch[2], patch[3], patch[4])
@@ -275,8 +295,10 @@ def _layers(bare: Shapes) -> int:
 
 def _bare(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     """Shapes by the names without wrapper, the speech projection under its published name."""
-    prefix = prefix_of(shapes)
+    prefix = _wrapper(shapes)
+    bare = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    ours, theirs = _SPEECH
     return {
-        re.sub(r"^multitalk_audio_proj\.", "audio_proj.", name.removeprefix(prefix)): shape
-        for name, shape in shapes.items()
+        ours + name.removeprefix(theirs) if name.startswith(theirs) else name: shape
+        for name, shape in bare.items()
     }
