@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from infinite_talk.inputs import read_job_file
     from infinite_talk.media.contact_sheet import contact_sheet
     from infinite_talk.media.recipe import Recipe, read_recipe
+    from infinite_talk.ops.attention.matrix import attention_matrix
     from infinite_talk.types import Clip
     from infinite_talk.weights.manifest import verify_model
+    from infinite_talk.weights.support import precision_matrix
 
 _LATER = {
     "Clip": "types",
@@ -54,7 +56,9 @@ _LATER = {
     "Preview": "engine",
     "Recipe": "media.recipe",
     "Result": "engine",
+    "attention_matrix": "ops.attention.matrix",
     "contact_sheet": "media.contact_sheet",
+    "precision_matrix": "weights.support",
     "read_job_file": "inputs",
     "read_recipe": "media.recipe",
     "talk": "engine",
@@ -104,7 +108,9 @@ __all__ = [
     "TeaCache",
     "UsageError",
     "__version__",
+    "attention_matrix",
     "contact_sheet",
+    "precision_matrix",
     "read_job_file",
     "read_recipe",
     "talk",

@@ -92,6 +92,8 @@ class ModelFiles:
     adapter: Path | None = None
     """The speech branch (InfiniteTalk, MultiTalk), where the transformer's file lacks it."""
     vae: Path | None = None
+    tiny_vae: Path | None = None
+    """A tiny decoder (TAEHV, LightTAE) that makes the frames of a draft instead of the VAE's decoder."""
     text: Path | None = None
     tokenizer: Path | None = None
     """Folder with the text encoder's tokenizer."""

@@ -10,7 +10,7 @@ NOUNS = {"types", "request", "settings", "errors", "progress", "version"}
 ROOMS = {"inputs", "conditioning", "plan", "denoise", "media", "lipsync"}
 MAY_USE: dict[str, set[str]] = {
     **dict.fromkeys(NOUNS, NOUNS),
-    "ops": {"errors", "types"},
+    "ops": {"errors", "settings", "types"},
     "models": {"ops"} | NOUNS,
     "plan": NOUNS,
     "presets": {"plan"} | NOUNS,
@@ -22,8 +22,8 @@ MAY_USE: dict[str, set[str]] = {
     "rooms": {"models", "presets"} | NOUNS,
     "conditioning": {"models", "rooms", "plan", "inputs", "presets"} | NOUNS,
     "denoise": {"models", "presets", "plan"} | NOUNS,
-    "weights": {"models", "ops", "presets", "rooms", "device"} | NOUNS,
-    "memory": {"models", "ops", "weights", "plan", "presets"} | NOUNS,
+    "memory": {"models", "ops"} | NOUNS,
+    "weights": {"models", "ops", "presets", "rooms", "device", "memory"} | NOUNS,
     "estimate": {"weights", "plan", "presets"} | NOUNS,
     "generate": {"rooms", "presets", "models"} | ROOMS | NOUNS,
     "engine": {"generate", "rooms", "presets", "device", "weights", "bundled", "estimate"} | ROOMS | NOUNS,

@@ -14,8 +14,9 @@ PUBLIC = [
     "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
     "Device", "Engine", "InfiniteTalkError", "InputError", "LoRA", "Memory", "ModelFiles", "NoSpaceError",
     "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "Quantization", "Recipe",
-    "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "__version__", "contact_sheet",
-    "read_job_file", "read_recipe", "talk", "verify_model", "window_seams",
+    "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "__version__",
+    "attention_matrix", "contact_sheet", "precision_matrix", "read_job_file", "read_recipe", "talk",
+    "verify_model", "window_seams",
 ]  # fmt: skip
 """Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
 

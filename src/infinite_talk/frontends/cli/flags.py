@@ -156,6 +156,7 @@ MODEL = (
     ),
     Flag("adapter", Path, MODELS, "Its speech branch (InfiniteTalk, MultiTalk).", "--adapter", "FILE"),
     Flag("vae", Path, MODELS, "The video codec.", "--vae", "FILE"),
+    Flag("tiny_vae", Path, MODELS, "A tiny decoder (TAEHV) for quick drafts.", "--tiny-vae", "FILE"),
     Flag("text_encoder", Path, MODELS, "UMT5-XXL encoder.", "--text-encoder", "FILE"),
     Flag("tokenizer", Path, MODELS, "Folder of its tokenizer.", "--tokenizer", "FOLDER"),
     Flag("image_encoder", Path, MODELS, "CLIP ViT-H image tower.", "--image-encoder", "FILE"),

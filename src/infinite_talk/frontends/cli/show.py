@@ -71,6 +71,9 @@ class Show:
 
     def progress(self, event: Progress, now: float) -> None:
         """Show one event; ``now`` is a monotonic time in seconds."""
+        if event.note:
+            self.warn(event.note)
+            return
         if self._quiet:
             return
         if self._live:

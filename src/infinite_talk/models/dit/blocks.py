@@ -11,7 +11,7 @@ from infinite_talk.models.dit.condition import BlockCondition, Condition, Contex
 from infinite_talk.models.dit.config import DiTConfig
 from infinite_talk.models.dit.people import class_maps, query_positions
 from infinite_talk.models.dit.speech import SpeechAttention
-from infinite_talk.ops.attention import AttentionCallable
+from infinite_talk.ops.attention import AttentionCallable, exact
 from infinite_talk.ops.norms import LayerNorm, RMSNorm, layer_norm
 from infinite_talk.ops.pieces import by_pieces, cuts_of
 from infinite_talk.ops.rope import Rotation, line_rotation, rotate
@@ -63,7 +63,7 @@ class SelfAttention(nn.Module):
         q = rotate(self._split(self.norm_q(self.q(x))), rotation).transpose(1, 2)
         k, v = k.transpose(1, 2), v.transpose(1, 2)
         out: Tensor = self.o(self.attention(q, k, v).transpose(1, 2).flatten(2))
-        return (out,) if classes is None else (out, class_maps(q, k, classes, self.attention))
+        return (out,) if classes is None else (out, class_maps(q, k, classes, exact(self.attention)))
 
     def _split(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (self.heads, -1))  # (B, N, heads, d)

@@ -98,6 +98,11 @@ class VideoVAE(nn.Module):
         self.conv2 = CausalConv3d(config.z_dim, config.z_dim, 1)
         self.decoder = Decoder(config)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of all that is between videos and latents; those stay float32."""
+        return self.conv1.weight.dtype
+
     def encode(self, video: Tensor) -> Tensor:
         """Normalised latent ``(B, z, T, h, w)``, float32, of ``video`` ``(B, 3, F, H, W)`` in [-1, 1]."""
         return self.normalise(self.encode_moments(video)[0])
@@ -148,12 +153,12 @@ class VideoVAE(nn.Module):
         return video[:, :, : 1 + (video.shape[2] - 1) // stride * stride]
 
     def _moments(self, video: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor]:
-        folded = _fold(video, self.config.patch).contiguous(memory_format=torch.channels_last_3d)
+        folded = _fold(video, self.config.patch).to(self.dtype, memory_format=torch.channels_last_3d)
         mu, logvar = self.conv1(self.encoder(folded, memory)).float().chunk(2, dim=1)
         return mu, logvar
 
     def _pictures(self, latent: Tensor, memory: Memory | None) -> Tensor:
-        z = self.denormalise(latent).contiguous(memory_format=torch.channels_last_3d)
+        z = self.denormalise(latent).to(self.dtype, memory_format=torch.channels_last_3d)
         folded = self.decoder(self.conv2(z), memory).float()
         return _unfold(folded, self.config.patch)
 
