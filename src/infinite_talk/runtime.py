@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,12 +15,13 @@ from infinite_talk.device import measure_speed
 from infinite_talk.effective import Effective, effective
 from infinite_talk.errors import CapabilityError, OutOfMemoryError
 from infinite_talk.inputs.validate import prompts_of
-from infinite_talk.memory import MemoryPlan, Work, allocator_limit, plan_memory, replan
+from infinite_talk.memory import MemoryPlan, ModelSizes, Work, allocator_limit, plan_memory, replan
 from infinite_talk.memory.speed import measured_speed
 from infinite_talk.memory.streaming import BlockStream, stream_blocks
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
+from infinite_talk.models.text.finding import find_tokenizer
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vision import ImageEncoder
@@ -52,7 +54,7 @@ class Runtime:
         self._stream: BlockStream | None = None
         self._transformer = Resident(self._build_transformer, keep=True)
         others = [part for part in model.parts if part is not Part.TRANSFORMER]
-        self._others = {part: Resident(self._maker(part), keep=True) for part in others}
+        self._others: dict[Part, Resident[Any]] = {p: Resident(self._maker(p), keep=True) for p in others}
 
     @classmethod
     def of(cls, settings: Settings, people: int) -> Runtime:
@@ -101,7 +103,7 @@ class Runtime:
             CapabilityError: the run cannot fit.
             UsageError: the memory settings make no sense for this model.
         """
-        gpu, model = self.how.device.type == "cuda", sizes_of(self.model, self.how)
+        gpu, model = self.how.device.type == "cuda", self._sizes()
         work, asked = work_of(request, source, windows), self.settings.memory
         speed = None
         if timed:
@@ -128,7 +130,7 @@ class Runtime:
         try:
             return replan(
                 plan,
-                sizes_of(self.model, self.how),
+                self._sizes(),
                 work,
                 self.settings.memory,
                 host_limit=_host_free(),
@@ -157,6 +159,9 @@ class Runtime:
                     "frames, close other programs, or use a machine with more memory."
                 ) from error
             short.append(str(error))
+
+    def _sizes(self) -> ModelSizes:
+        return sizes_of(self.model, self.how.policy, self.how.dtype, self.how.device)
 
     def _limit(self) -> float:
         """Bytes that tensors may take on the device."""
@@ -250,9 +255,10 @@ class Runtime:
         )
 
     def _module(self, part: Part) -> nn.Module:
-        config = self.model.parts[part].config
+        opened = self.model.parts[part]
+        config = opened.config
         if part is Part.TEXT:
-            return TextEncoder(config, self.model.tokenizer())
+            return TextEncoder(config, find_tokenizer(config, opened.files, folder=self.model.tokenizer))
         kinds: dict[Part, Callable[..., nn.Module]] = {
             Part.VAE: VideoVAE,
             Part.TINY_VAE: TinyVAE,

@@ -106,7 +106,7 @@ def test_a_preview_says_what_will_be_made(engine: Engine, request_: Request) -> 
     assert (preview.frames, preview.windows, preview.size.width) == (41, 3, 64)
     assert preview.passes == 3 * 2 * 3
     assert preview.memory > 0 and preview.estimated_seconds > 0
-    larger = engine.preview(replace(request_, size="128x128!"))
+    larger = engine.preview(replace(request_, size="1024x1024!"))
     assert larger.memory > preview.memory
     assert engine.preview(replace(request_, text_guidance=1.0, audio_guidance=1.0)).passes == 3 * 2
 

@@ -99,7 +99,7 @@ class KeyMap:
 
 def unchanged(mapping: KeyMap) -> KeyMap:
     """The dialect of our own modules, as their ``state_dict`` is saved."""
-    return KeyMap(mapping.dialect, {name: Entry(name) for name in mapping.entries})
+    return KeyMap("own", {name: Entry(name) for name in mapping.entries}, part=mapping.part)
 
 
 def choose(maps: Iterable[KeyMap], stored: Iterable[str]) -> KeyMap:
@@ -131,6 +131,12 @@ class _Mapped(Mapping[str, V], Generic[V]):
         if not isinstance(known, dict):
             known = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
         return {name: entry.shape(known[entry.stored]) for name, entry in self._entries.items()}
+
+    @property
+    def packed_sizes(self) -> dict[str, int]:
+        """Bytes of the weights that come packed, when the checkpoint knows them."""
+        known: Mapping[str, int] = getattr(self._tensors, "packed_sizes", {})
+        return {n: known[e.stored] // e.parts for n, e in self._entries.items() if e.stored in known}
 
     def __getitem__(self, name: str) -> V:
         entry = self._entries[name]

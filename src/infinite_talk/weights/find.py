@@ -33,7 +33,6 @@ FLAGS = {
     "adapter": "--adapter",
     "vae": "--vae",
     "text": "--text-encoder",
-    "tokenizer": "--tokenizer",
     "vision": "--image-encoder",
     "speech": "--speech-encoder",
 }
@@ -43,7 +42,6 @@ WORDS = {
     "adapter": "speech branch (InfiniteTalk or MultiTalk)",
     "vae": "video codec (VAE)",
     "text": "text encoder (UMT5-XXL)",
-    "tokenizer": "text encoder's tokenizer",
     "vision": "image encoder (CLIP ViT-H)",
     "speech": "speech encoder (wav2vec2)",
 }
@@ -62,10 +60,10 @@ class Found:
     """``None``: the transformer has its speech branch."""
     vae: Path
     text: Path
-    tokenizer: Path
-    """A folder."""
     vision: Path
     speech: Path
+    tokenizer: Path | None = None
+    """A folder; ``None``: none was found by itself, but the text encoder's own file may hold it."""
     tiny_vae: Path | None = None
     loras: tuple[LoRA, ...] = ()
     """Those of the settings, with the paths of their files; those of a preset before them."""
@@ -95,9 +93,9 @@ def find_model(settings: Settings, *, people: int = 1, cache: Path | None = None
         adapter=adapter,
         vae=search.path("vae"),
         text=search.path("text"),
-        tokenizer=search.tokenizer(),
         vision=search.path("vision"),
         speech=search.path("speech"),
+        tokenizer=search.tokenizer(),
         tiny_vae=search.optional("tiny_vae"),
         loras=(*search.preset_loras(), *(find_lora(lora, search.roots) for lora in settings.loras)),
         name=_name(settings, transformer),
@@ -157,17 +155,16 @@ class _Search:
                 return paths[0]
         return None
 
-    def tokenizer(self) -> Path:
+    def tokenizer(self) -> Path | None:
         if given := self.settings.files.tokenizer:
-            return given if given.is_dir() or not given.is_file() else given.parent
+            return given.parent if given.is_file() else given
         if paths := self._of_preset("tokenizer"):
             return paths[0].parent
         for root in self.roots:
             if folder := next(tokenizers(root), None):
                 return folder
-        if paths := self._of_catalogue("tokenizer"):
-            return paths[0].parent
-        raise self._missing("tokenizer")
+        paths = self._of_catalogue("tokenizer")
+        return paths[0].parent if paths else None
 
     def preset_loras(self) -> tuple[LoRA, ...]:
         return tuple(LoRA(path=path) for path in self._of_preset("lora"))

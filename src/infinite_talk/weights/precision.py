@@ -212,6 +212,23 @@ def as_stored(name: str, value: Tensor | Packed) -> Tensor | Packed:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class AsStored:
+    """For the encoders and the codec, which no policy packs: each weight as the file has it, and looked at."""
+
+    def store(self, name: str, value: Tensor | Packed, dtype: torch.dtype | None) -> Tensor | Packed:
+        """Plain float8 matrices stay in 8 bits, as packed weights without a scale.
+
+        Raises:
+            CheckpointError: a weight is NaN or infinite.
+            CapabilityError: a weight does not fit float16.
+        """
+        if isinstance(value, Tensor) and value.dtype in _PLAIN and value.dim() == 2:
+            value = Packed(_PLAIN[value.dtype], (value.shape[0], value.shape[1]), {"data": value})
+        check_range(name, value, dtype)
+        return value
+
+
 def same_parts(one: Format, other: Format) -> bool:
     """Whether two formats have the same parts with the same meaning and differ in the product only."""
     first, second = (getattr(kind, "stored", kind) for kind in (one, other))

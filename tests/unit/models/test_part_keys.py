@@ -52,7 +52,7 @@ def test_every_dialect_covers_the_full_size(
 def last_block(stored: dict[str, Tensor], used: int) -> dict[str, Tensor]:
     """The block of an image tower that is in the file, and not used: as the one before it."""
     before = f".{used - 1}."
-    return {n.replace(before, f".{used}."): tensor for n, tensor in stored.items() if before in n}
+    return {n.replace(before, f".{used}."): tensor.clone() for n, tensor in stored.items() if before in n}
 
 
 @pytest.mark.parametrize(("name", "index"), CASES)

@@ -292,6 +292,8 @@ def sinusoid(timestep: Tensor, width: int) -> Tensor:
 
 
 def linear_float32(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a linear layer in float32 whatever its dtype."""
-    assert isinstance(layer, nn.Linear)
-    return F.linear(x.float(), layer.weight.float(), layer.bias.float())
+    """Apply a linear layer in float32 whatever its dtype. One that a file has packed unpacks to that of ``x``."""
+    if isinstance(layer, nn.Linear):
+        return F.linear(x.float(), layer.weight.float(), layer.bias.float())
+    out: Tensor = layer(x.float())
+    return out

@@ -139,4 +139,5 @@ def _dialect(config: SpeechConfig, prefix: str, old: bool) -> KeyMap:
         "hf",
         {f"model.{name}": Entry(stored(name)) for name in names(config)},
         ignored=tuple(place + name for name in _UNUSED for place in dict.fromkeys((prefix, ""))),
+        part="speech encoder",
     )

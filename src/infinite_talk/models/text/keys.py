@@ -82,6 +82,10 @@ _GGUF = _Naming(
 """llama.cpp's architecture ``t5encoder``; the decoder of a whole ``t5`` is passed over."""
 
 
+_BESIDE = (EMBEDDED_TOKENIZER, "scaled_fp8", "umt5xxl.logit_scale", "umt5xxl.text_projection")
+"""What ComfyUI's files hold besides the encoder."""
+
+
 def _hf(dialect: str, prefix: str, embedding: str, *ignored: str) -> _Naming:
     """The naming of ``UMT5EncoderModel``; the decoder of a whole model is passed over."""
     return _Naming(
@@ -90,20 +94,18 @@ def _hf(dialect: str, prefix: str, embedding: str, *ignored: str) -> _Naming:
         norm=f"{prefix}encoder.final_layer_norm",
         layer=f"{prefix}encoder.block.{{}}.",
         names=_OURS,
-        ignored=(
-            *(prefix + name for name in (*ignored, "decoder.", "lm_head.")),
-            EMBEDDED_TOKENIZER,
-            "scaled_fp8",
-        ),
+        ignored=(*(prefix + name for name in (*ignored, "decoder.", "lm_head.")), *_BESIDE),
     )
 
 
 _HF = _hf("hf", "", "shared", "encoder.embed_tokens.")
+_COMFY = _hf("comfy", "umt5xxl.transformer.", "shared", "encoder.embed_tokens.")
+"""As ComfyUI saves the text encoder of a workflow."""
 _NAMINGS = (
     _WAN,
     _HF,  # ComfyUI's umt5_xxl files too
     _hf("hf", "", "encoder.embed_tokens"),
-    _hf("comfy", "umt5xxl.transformer.", "shared", "encoder.embed_tokens.", "logit_scale"),  # saved workflows
+    _COMFY,
     _GGUF,
     _Naming("own", "model.embed_tokens", "model.final_layer_norm", "model.block.{}.", _OURS),
 )
@@ -176,4 +178,4 @@ def _map(naming: _Naming, config: TextConfig) -> KeyMap:
         names = naming.of_layer(layer).items()
         entries |= {f"model.block.{layer}.{ours}.weight": Entry(stored) for ours, stored in names}
     entries["model.final_layer_norm.weight"] = Entry(f"{naming.norm}.weight")
-    return KeyMap(naming.dialect, entries, ignored=naming.ignored)
+    return KeyMap(naming.dialect, entries, ignored=naming.ignored, part="text encoder")

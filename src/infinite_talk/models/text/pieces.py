@@ -19,6 +19,8 @@ from infinite_talk.errors import CheckpointError
 _NORMAL, _USER_DEFINED = 1, 4
 _SILENT = (2, 3, 5)  # unknown, control, unused: no text is cut into them
 _UNIGRAM = 1
+_GGUF = "tokenizer.ggml."
+"""Beginning of the keys under which GGUF files have their vocabulary."""
 _SPACE = "\u2581"  # stands for a space in the pieces
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 """Kinds of values in a protobuf message."""
@@ -63,7 +65,9 @@ class PieceTokenizer:
             models.Unigram(pairs, vocabulary.unknown, byte_fallback=vocabulary.byte_fallback)
         )
         steps: list[Any] = [normalizers.Precompiled(vocabulary.charsmap)] if vocabulary.charsmap else []
-        steps += [normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), _SPACE)]
+        steps.append(
+            normalizers.Replace(Regex(" {2,}"), _SPACE)
+        )  # replacements of characters may make spaces
         tokenizer.normalizer = normalizers.Sequence(steps)
         scheme = "first" if vocabulary.add_space else "never"
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme)
@@ -104,9 +108,9 @@ def from_gguf(metadata: Mapping[str, Any], source: str) -> PieceTokenizer | None
     Raises:
         CheckpointError: what it says is incomplete.
     """
-    place = "tokenizer.ggml."
-    if metadata.get(f"{place}model") != "t5" or f"{place}tokens" not in metadata:
+    if not has_vocabulary(metadata):
         return None
+    place = _GGUF
     tokens = tuple(str(token) for token in metadata[f"{place}tokens"])
     try:
         vocabulary = Vocabulary(
@@ -122,6 +126,11 @@ def from_gguf(metadata: Mapping[str, Any], source: str) -> PieceTokenizer | None
         return PieceTokenizer(vocabulary)
     except Exception as error:
         raise _damaged(source, error) from error
+
+
+def has_vocabulary(metadata: Mapping[str, Any]) -> bool:
+    """Whether a GGUF file describes a SentencePiece vocabulary of the unigram kind."""
+    return metadata.get(f"{_GGUF}model") == "t5" and f"{_GGUF}tokens" in metadata
 
 
 def _damaged(source: str, error: Exception) -> CheckpointError:

@@ -33,6 +33,7 @@ def dialects(config: TinyVAEConfig) -> tuple[KeyMap, ...]:
             "taehv",
             {name: Entry(prefix + entry.stored, entry.part, entry.parts) for name, entry in entries.items()},
             ignored=(f"{prefix}encoder.",),
+            part="tiny decoder",
         )
         for prefix in _PREFIXES
     )

@@ -56,8 +56,12 @@ def dialects(config: VAEConfig) -> tuple[KeyMap, ...]:
     with torch.device("meta"):
         names = list(VideoVAE(config).state_dict())
     level = config.num_res_blocks + 2  # layers of a level in the decoder: blocks, and the step to the next
-    official = [KeyMap("official", {name: Entry(prefix + name) for name in names}) for prefix in _PREFIXES]
-    return (*official, KeyMap("diffusers", {name: Entry(_diffusers(name, level)) for name in names}))
+    named = [("official", {name: prefix + name for name in names}) for prefix in _PREFIXES]
+    named += [("diffusers", {name: _diffusers(name, level) for name in names})]
+    return tuple(
+        KeyMap(dialect, {ours: Entry(stored) for ours, stored in table.items()}, part="video autoencoder")
+        for dialect, table in named
+    )
 
 
 def recognises(shapes: Shapes) -> bool:

@@ -61,7 +61,7 @@ def wan(config: VisionConfig) -> KeyMap:
                 entries[f"{ours}self_attn.{name}_proj.{kind}"] = joint
     unused = (f"visual.transformer.{layer}." for layer in range(config.used_layers, config.num_layers))
     ignored = (*_WITHOUT_PICTURES, "visual.head", "visual.post_norm.", *unused)
-    return KeyMap("official", entries, ignored=ignored)
+    return KeyMap("official", entries, ignored=ignored, part="image encoder")
 
 
 def transformers(config: VisionConfig, prefix: str) -> KeyMap:
@@ -77,6 +77,7 @@ def transformers(config: VisionConfig, prefix: str) -> KeyMap:
         "hf",
         entries,
         ignored=(*(prefix + name for name in ignored), "visual_projection.", *_WITHOUT_PICTURES),
+        part="image encoder",
     )
 
 
