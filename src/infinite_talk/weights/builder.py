@@ -59,7 +59,8 @@ def build(
         home = device if place is None else place(name)
         value = weights[name]
         if policy is not None:
-            value = policy.store(name, value, dtype)
+            # Where the model runs, and not where it lives: a GPU packs in seconds what takes a CPU minutes.
+            value = policy.store(name, value.to(device), dtype)
         if isinstance(value, Packed) and _is_linear(module, name):
             packed[name] = value.to(home)
         else:
