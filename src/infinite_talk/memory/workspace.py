@@ -52,3 +52,14 @@ def context_bytes(config: DiTConfig, tokens: int, frames: int, dtype_bytes: int,
     speech = frames * people * config.context_tokens * config.output_dim
     rows = (config.text_len + config.clip_tokens) * config.dim
     return (rows + speech) * dtype_bytes + 4 * config.head_dim * tokens
+
+
+def condition_bytes(
+    config: DiTConfig, tokens: int, frames: int, dtype_bytes: int, *, people: int = 1, kept: bool = True
+) -> int:
+    """What one guidance branch keeps for a window, with or without (``kept``) keys and values of all blocks."""
+    if not kept:
+        return context_bytes(config, tokens, frames, dtype_bytes, people=people)
+    rows = config.text_len + config.clip_tokens + frames * people * config.context_tokens
+    numbers = 2 * config.num_layers * rows * config.dim + tokens * config.dim
+    return 4 * config.head_dim * tokens + dtype_bytes * numbers
