@@ -21,7 +21,6 @@ from infinite_talk.memory.streaming import BlockStream, stream_blocks
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
-from infinite_talk.models.text.finding import find_tokenizer
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vision import ImageEncoder
@@ -37,7 +36,9 @@ from infinite_talk.weights.checkpoint import Part
 from infinite_talk.weights.lora import Merging, attach
 from infinite_talk.weights.model import Model, open_model
 from infinite_talk.weights.reader import shapes_of
+from infinite_talk.weights.precision import AsStored
 from infinite_talk.weights.sizes import dtype_of, sizes_of
+from infinite_talk.weights.tokenizer import tokenizer_of
 
 CPU = torch.device("cpu")
 TEXT_LAYERS = "model.block"
@@ -249,29 +250,32 @@ class Runtime:
         assert plan is not None
         swap = plan.text_blocks_to_swap if part is Part.TEXT else 0
         model = build(
-            lambda: self._module(part),
+            self._module(part),
             opened.weights,
             dtype=dtype_of(part, opened, device),
             device=CPU if swap else device,
             source=opened.title,
+            policy=AsStored(),
         )
         if swap:
             stream_blocks(model, swap, 1, device, name=TEXT_LAYERS)
             model.to(device)
         return model
 
-    def _module(self, part: Part) -> nn.Module:
+    def _module(self, part: Part) -> Callable[[], nn.Module]:
+        """What makes the module. All that is read for it is read before, since ``build`` takes its memory away."""
         opened = self.model.parts[part]
         config = opened.config
         if part is Part.TEXT:
-            return TextEncoder(config, find_tokenizer(config, opened.files, folder=self.model.tokenizer))
+            tokenizer = tokenizer_of(opened, self.model.tokenizer)
+            return lambda: TextEncoder(config, tokenizer)
         kinds: dict[Part, Callable[..., nn.Module]] = {
             Part.VAE: VideoVAE,
             Part.TINY_VAE: TinyVAE,
             Part.VISION: ImageEncoder,
             Part.SPEECH: SpeechEncoder,
         }
-        return kinds[part](config)
+        return lambda: kinds[part](config)
 
 
 def _adapt(transformer: WanTransformer, plan: MemoryPlan) -> None:
