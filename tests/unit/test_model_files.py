@@ -64,6 +64,7 @@ class TestPickles:
         monkeypatch.setattr(pickles, "torch_version", lambda: (2, 10))
         assert set(open_tensors(tmp_path / "m.pth")) == set(STATE)
 
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
     @pytest.mark.parametrize("zipped", [True, False])
     def test_code_in_a_pickle_never_runs(self, tmp_path: Path, zipped: bool) -> None:
         path, mark = tmp_path / "evil.pth", tmp_path / "ran"
@@ -190,6 +191,7 @@ def gguf_bytes(tensors: list[tuple[bytes, tuple[int, ...], int, int]]) -> bytes:
     return content + bytes(256)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("kind", ["safetensors", "gguf", "pth"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
