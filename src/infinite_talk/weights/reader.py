@@ -20,6 +20,7 @@ from torch import Tensor
 from infinite_talk.errors import CheckpointError
 from infinite_talk.ops.linear import Packed
 from infinite_talk.ops.linear.gguf import Blocks
+from infinite_talk.weights.origin import Origin, with_origin
 
 _LENGTH_BYTES = 8  # little-endian size of the JSON header at the start of the file
 _MAX_HEADER = 100_000_000  # limit of the format
@@ -55,6 +56,8 @@ class Header:
     """Keys of ``DTYPES``, or a type of GGUF such as ``Q4_K``."""
     sizes: Mapping[str, int]
     """Bytes in the file."""
+    starts: Mapping[str, int]
+    """Where in the file the bytes begin."""
 
 
 class Source(Protocol):
@@ -98,6 +101,7 @@ class TensorFiles(Mapping[str, Tensor]):
         self.sizes: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
         self._home: dict[str, _File] = {}
+        self._origins: dict[str, Origin] = {}
         for path in self.paths:
             header = read_header(path)
             file = _opened(path)
@@ -106,9 +110,10 @@ class TensorFiles(Mapping[str, Tensor]):
             self.sizes.update(header.sizes)
             self.metadata.update(header.metadata)
             self._home.update(dict.fromkeys(header.shapes, file))
+            self._origins.update({name: Origin(path, start) for name, start in header.starts.items()})
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._home[name].get_tensor(name)
+        return with_origin(self._home[name].get_tensor(name), self._origins[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._home)
@@ -234,6 +239,7 @@ def read_header(path: Path) -> Header:
         shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
         dtypes = {name: str(entry["dtype"]) for name, entry in entries.items()}
         sizes = {name: stop - start for name, (start, stop) in spans.items()}
+        starts = {name: _LENGTH_BYTES + length + start for name, (start, _) in spans.items()}
         end = max((stop for _, stop in spans.values()), default=0)
         metadata = {str(key): str(value) for key, value in metadata.items()}
     except (TypeError, KeyError, IndexError, AttributeError) as error:
@@ -244,7 +250,7 @@ def read_header(path: Path) -> Header:
             f"mixed up. {_AGAIN}",
             code="checkpoint_corrupt",
         )
-    return Header(shapes, metadata, dtypes, sizes)
+    return Header(shapes, metadata, dtypes, sizes, starts)
 
 
 def _opened(path: Path) -> _File:
