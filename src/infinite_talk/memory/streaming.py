@@ -271,6 +271,17 @@ class BlockStream(nn.ModuleList):
         raise TypeError("streamed blocks cannot be copied; copy the model before its blocks are streamed")
 
 
+def together(total: int, swap: int) -> Callable[[str], str | None]:
+    """For ``build(together=...)``: weights of the blocks that ``stream_blocks`` will stream, block by block."""
+    streamed = {f"blocks.{i}" for i in spread(total, swap)}
+
+    def group(name: str) -> str | None:
+        block = ".".join(name.split(".", 2)[:2])
+        return block if block in streamed else None
+
+    return group
+
+
 def spread(total: int, count: int) -> tuple[int, ...]:
     """``count`` of ``total`` places, evenly spread; the last one is among them."""
     return tuple((i + 1) * total // count - 1 for i in range(count))
