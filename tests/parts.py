@@ -42,7 +42,7 @@ PARTS = {
         TextEncoder,
         text_keys,
         TextConfig(vocab_size=256384, dim=4096, dim_attn=4096, dim_ffn=10240, num_heads=64, num_layers=24),
-        TextConfig(vocab_size=40, dim=32, dim_attn=32, dim_ffn=64, num_heads=2, num_layers=2, text_len=512),
+        TextConfig(vocab_size=45, dim=32, dim_attn=32, dim_ffn=64, num_heads=2, num_layers=2, text_len=512),
         "umt5_xxl_encoder",
     ),
     "vision": Part(

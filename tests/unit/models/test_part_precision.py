@@ -53,7 +53,7 @@ def test_a_packed_text_encoder_is_one_with_the_unpacked_weights(kind: Scaled) ->
     torch.testing.assert_close(encoder(IDS, MASK), expected, atol=1e-5, rtol=0)
     bf16 = text_of(weights, torch.bfloat16)
     assert bf16(IDS, MASK).dtype == torch.bfloat16 == bf16.model.embed_tokens.weight.dtype
-    assert relative(bf16(IDS, MASK), expected) < 0.03
+    assert relative(bf16(IDS, MASK), expected) < 0.08
 
 
 @torch.inference_mode()
