@@ -19,6 +19,7 @@ from torch import Tensor
 
 from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.models.dit.keys import diffusers_name, is_speech_key
+from infinite_talk.ops.linear.gguf import FORMATS
 
 TINY = DiTConfig(
     dim=256,
@@ -285,29 +286,12 @@ def _gguf_data(tensor: Tensor, type_: gguf.GGMLQuantizationType, name: str) -> n
         return random_blocks(type_.name, tensor.shape[0], tensor.shape[1], seed=len(name))
 
 
-SCALES = {
-    "Q2_K": (80, 82),
-    "Q3_K": (108,),
-    "Q4_K": (0, 2),
-    "Q5_K": (0, 2),
-    "Q6_K": (208,),
-    "IQ4_NL": (0,),
-    "IQ4_XS": (0,),
-    "Q8_0": (0,),
-    "Q4_0": (0,),
-    "Q4_1": (0, 2),
-    "Q5_0": (0,),
-    "Q5_1": (0, 2),
-}
-"""Where blocks have their float16 scales."""
-
-
 def random_blocks(kind: str, rows: int, columns: int, seed: int = 0) -> np.ndarray:
     """Random bytes of a format with scales of about a hundredth: ``(rows, bytes)`` uint8."""
     block, nbytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
     rng = np.random.default_rng(seed)
     data = rng.integers(0, 256, (rows, columns // block, nbytes), dtype=np.uint8)
-    for place in SCALES[kind]:
+    for place in FORMATS[kind].halves:
         scale = rng.uniform(0.001, 0.02, (rows, columns // block, 1)).astype(np.float16)
         data[:, :, place : place + 2] = scale.view(np.uint8)
     return data.reshape(rows, -1)

@@ -1,4 +1,4 @@
-"""``Effective``: what runs for what was asked: device, precision, weights and attention, with a line for each fallback."""
+"""``Effective``: what runs for what was asked, with a line for each thing that is something else."""
 
 from __future__ import annotations
 

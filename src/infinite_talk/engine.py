@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from infinite_talk.errors import InputError, OutOfMemoryError
 from infinite_talk.inputs import read_source
-from infinite_talk.presets import given, resolve
+from infinite_talk.presets import resolve
 from infinite_talk.progress import Listener, Phase, Progress, silent
 from infinite_talk.request import Request, Speaker
 from infinite_talk.settings import Settings
@@ -139,15 +139,18 @@ class Engine:
         """
         job = self.prepare(request)
         runtime = self.runtime(len(job.source.speech))
+        from infinite_talk.runtime import work_of
+
         plan = runtime.plan(job.request, job.source, job.plan, timed=True)
+        work = work_of(job.request, job.source, job.plan)
         return Preview(
             size=job.source.size,
             frames=job.plan.length,
-            windows=len(job.plan.windows),
-            passes=len(job.plan.windows) * given(job.request.steps) * runtime.branches(job.request),
+            windows=work.windows,
+            passes=work.windows * work.steps * work.branches,
             memory=plan.peak,
             host=plan.host,
-            estimated_seconds=plan.seconds_once + len(job.plan.windows) * plan.seconds_per_window,
+            estimated_seconds=plan.seconds_once + work.windows * plan.seconds_per_window,
             runs=str(runtime.how),
             strategy=plan.reason,
             notes=job.source.notes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from infinite_talk.device import measure_speed
 from infinite_talk.effective import Effective, effective
 from infinite_talk.errors import CapabilityError, OutOfMemoryError
 from infinite_talk.inputs.validate import prompts_of
-from infinite_talk.memory import MemoryPlan, Work, allocator_limit, plan_memory, replan
+from infinite_talk.memory import MemoryPlan, ModelSizes, Work, allocator_limit, plan_memory, replan
 from infinite_talk.memory.speed import measured_speed
 from infinite_talk.memory.streaming import BlockStream, stream_blocks
 from infinite_talk.models.dit import WanTransformer
@@ -34,10 +35,14 @@ from infinite_talk.weights.builder import build
 from infinite_talk.weights.checkpoint import Part
 from infinite_talk.weights.lora import Merging, attach
 from infinite_talk.weights.model import Model, open_model
+from infinite_talk.weights.precision import AsStored
 from infinite_talk.weights.reader import shapes_of
 from infinite_talk.weights.sizes import dtype_of, sizes_of
+from infinite_talk.weights.tokenizer import tokenizer_of
 
 CPU = torch.device("cpu")
+TEXT_LAYERS = "model.block"
+"""Where the layers of the text encoder are, which pass through one by one where it does not fit."""
 
 
 class Runtime:
@@ -52,7 +57,7 @@ class Runtime:
         self._stream: BlockStream | None = None
         self._transformer = Resident(self._build_transformer, keep=True)
         others = [part for part in model.parts if part is not Part.TRANSFORMER]
-        self._others = {part: Resident(self._maker(part), keep=True) for part in others}
+        self._others: dict[Part, Resident[Any]] = {p: Resident(self._maker(p), keep=True) for p in others}
 
     @classmethod
     def of(cls, settings: Settings, people: int) -> Runtime:
@@ -101,14 +106,16 @@ class Runtime:
             CapabilityError: the run cannot fit.
             UsageError: the memory settings make no sense for this model.
         """
-        gpu, model = self.how.device.type == "cuda", sizes_of(self.model, self.how)
+        gpu, model = self.how.device.type == "cuda", self._sizes()
         work, asked = work_of(request, source, windows), self.settings.memory
         speed = None
         if timed:
             fast = self.how.quantization.endswith("_fast")
             speed = measured_speed(measure_speed(self.how.device, self.how.dtype), fast=fast)
         try:
-            return plan_memory(model, work, self._limit(), asked, gpu=gpu, host_limit=_host_free(), speed=speed)
+            return plan_memory(
+                model, work, self._limit(), asked, gpu=gpu, host_limit=_host_free(), speed=speed
+            )
         except CapabilityError:
             if gpu:
                 raise
@@ -126,7 +133,7 @@ class Runtime:
         try:
             return replan(
                 plan,
-                sizes_of(self.model, self.how),
+                self._sizes(),
                 work,
                 self.settings.memory,
                 host_limit=_host_free(),
@@ -156,6 +163,9 @@ class Runtime:
                 ) from error
             short.append(str(error))
 
+    def _sizes(self) -> ModelSizes:
+        return sizes_of(self.model, self.how.policy, self.how.dtype, self.how.device)
+
     def _limit(self) -> float:
         """Bytes that tensors may take on the device."""
         if self.how.device.type != "cuda":
@@ -184,7 +194,7 @@ class Runtime:
         if self._stream is not None:
             self._stream.swap(plan.blocks_to_swap, plan.prefetch_blocks)
             with self._transformer.at_hand() as transformer:
-                transformer.rows_at_once = plan.rows_at_once
+                _adapt(transformer, plan)
         others = self._others
         return Rooms(
             transformer=self._transformer,
@@ -225,7 +235,7 @@ class Runtime:
             attach(transformer, beside)
         for note in merging.notes if merging else ():
             self._say(note)
-        transformer.rows_at_once = plan.rows_at_once
+        _adapt(transformer, plan)
         if how.device.type == "cuda":
             self._stream = stream_blocks(transformer, plan.blocks_to_swap, plan.prefetch_blocks, how.device)
             if self._stream.note:
@@ -236,21 +246,27 @@ class Runtime:
         return lambda: self._build(part)
 
     def _build(self, part: Part) -> nn.Module:
-        opened, plan = self.model.parts[part], self._plan
+        opened, device, plan = self.model.parts[part], self.how.device, self._plan
         assert plan is not None
-        device = CPU if part is Part.TEXT and plan.text_on_host else self.how.device
-        return build(
+        swap = plan.text_blocks_to_swap if part is Part.TEXT else 0
+        model = build(
             lambda: self._module(part),
             opened.weights,
             dtype=dtype_of(part, opened, device),
-            device=device,
+            device=CPU if swap else device,
             source=opened.title,
+            policy=AsStored(),
         )
+        if swap:
+            stream_blocks(model, swap, 1, device, name=TEXT_LAYERS)
+            model.to(device)
+        return model
 
     def _module(self, part: Part) -> nn.Module:
-        config = self.model.parts[part].config
+        opened = self.model.parts[part]
+        config = opened.config
         if part is Part.TEXT:
-            return TextEncoder(config, self.model.tokenizer())
+            return TextEncoder(config, tokenizer_of(opened, self.model.tokenizer))
         kinds: dict[Part, Callable[..., nn.Module]] = {
             Part.VAE: VideoVAE,
             Part.TINY_VAE: TinyVAE,
@@ -258,6 +274,11 @@ class Runtime:
             Part.SPEECH: SpeechEncoder,
         }
         return kinds[part](config)
+
+
+def _adapt(transformer: WanTransformer, plan: MemoryPlan) -> None:
+    transformer.rows_at_once = plan.rows_at_once
+    transformer.keep_keys_values = plan.keep_keys_values
 
 
 def work_of(request: Request, source: Source, windows: Plan) -> Work:

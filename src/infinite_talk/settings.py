@@ -106,7 +106,7 @@ class Memory:
     """What the memory planner decides when it is not told."""
 
     blocks_to_swap: int | None = None
-    """Transformer blocks that live in host memory and are copied for each step; the last ones."""
+    """Transformer blocks that live in host memory and are copied for each step; evenly spread ones."""
     prefetch_blocks: int | None = None
     """How many blocks ahead the copies run."""
     vae_tiling: bool | None = None

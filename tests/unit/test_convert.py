@@ -14,7 +14,7 @@ from infinite_talk.errors import CapabilityError, CheckpointError, NoSpaceError,
 from infinite_talk.ops.linear import Packed
 from infinite_talk.settings import Precision, Quantization
 from infinite_talk.weights.checkpoint import open_checkpoint
-from infinite_talk.weights.convert import convert
+from infinite_talk.weights.convert import convert_model
 from infinite_talk.weights.writer import TensorWriter
 from tests import dialects
 
@@ -37,7 +37,7 @@ def _same(one, other, atol=0.0):
 
 def test_a_pickle_becomes_safetensors_with_the_same_numbers(tmp_path):
     expected = dialects.write_pth(tmp_path / "in.pth", WEIGHTS)
-    done = convert([tmp_path / "in.pth"], tmp_path / "out.safetensors", allow_pickle=True)
+    done = convert_model([tmp_path / "in.pth"], tmp_path / "out.safetensors", allow_pickle=True)
     _same(_plain(open_checkpoint(done.path)), expected)
     assert done.part == "transformer" and done.tensors == len(WEIGHTS)
 
@@ -48,7 +48,7 @@ def test_quantised_files_read_back_as_the_policy_would_have_made_them(tmp_path, 
 
     plain = dialects.write_plain(tmp_path / "in.safetensors", WEIGHTS)
     kind = Quantization(quantization)
-    done = convert([tmp_path / "in.safetensors"], tmp_path / "out.safetensors", quantization=kind)
+    done = convert_model([tmp_path / "in.safetensors"], tmp_path / "out.safetensors", quantization=kind)
     again = open_checkpoint(done.path)
     policy = Policy(kind, FORMATS[kind])
     stored = {name: policy.store(name, value, None) for name, value in plain.items()}
@@ -63,9 +63,9 @@ def test_quantised_files_read_back_as_the_policy_would_have_made_them(tmp_path, 
 def test_gguf_is_unpacked_when_a_precision_is_asked_for_and_refused_otherwise(tmp_path):
     expected = dialects.write_gguf(tmp_path / "in.gguf", WEIGHTS)
     with pytest.raises(CapabilityError, match="--precision bf16"):
-        convert([tmp_path / "in.gguf"], tmp_path / "out.safetensors")
+        convert_model([tmp_path / "in.gguf"], tmp_path / "out.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["in.gguf"], "nothing half-written stays"
-    done = convert([tmp_path / "in.gguf"], tmp_path / "out.safetensors", precision=Precision.FP32)
+    done = convert_model([tmp_path / "in.gguf"], tmp_path / "out.safetensors", precision=Precision.FP32)
     _same(_plain(open_checkpoint(done.path)), expected, atol=1e-6)
 
 
@@ -73,14 +73,14 @@ def test_a_base_and_a_speech_branch_become_one_file(tmp_path):
     base, branch = tmp_path / "base.safetensors", tmp_path / "branch.safetensors"
     dialects.write_plain(base, dialects.base_of(WEIGHTS))
     dialects.write_plain(branch, dialects.adapter_of(WEIGHTS))
-    done = convert([base], tmp_path / "out.safetensors", adapter=branch)
+    done = convert_model([base], tmp_path / "out.safetensors", adapter=branch)
     again = open_checkpoint(done.path)
     assert again.has_speech and set(again.weights) == set(WEIGHTS)
 
 
 def test_sizes_that_shapes_do_not_tell_travel_along(tmp_path):
     dialects.write_plain(tmp_path / "in.safetensors", WEIGHTS)
-    convert([tmp_path / "in.safetensors"], tmp_path / "out.safetensors")
+    convert_model([tmp_path / "in.safetensors"], tmp_path / "out.safetensors")
     config = json.loads(safe_open(tmp_path / "out.safetensors", "pt").metadata()["config"])
     assert (config["num_heads"], config["dim"]) == (dialects.TINY.num_heads, dialects.TINY.dim)
 
@@ -97,7 +97,7 @@ def test_sizes_that_shapes_do_not_tell_travel_along(tmp_path):
 def test_what_cannot_be_written_is_refused_at_once(tmp_path, output, options, error):
     dialects.write_plain(tmp_path / "in.safetensors", WEIGHTS)
     with pytest.raises(error):
-        convert([tmp_path / "in.safetensors"], tmp_path / output, **options)
+        convert_model([tmp_path / "in.safetensors"], tmp_path / output, **options)
 
 
 def test_numbers_that_do_not_fit_are_named(tmp_path):
@@ -106,11 +106,11 @@ def test_numbers_that_do_not_fit_are_named(tmp_path):
     big[name][0, 0] = 1e5
     dialects.write_plain(tmp_path / "in.safetensors", big)
     with pytest.raises(CapabilityError, match=r"blocks.0.ffn.0.weight is too large for float16"):
-        convert([tmp_path / "in.safetensors"], tmp_path / "out.safetensors", precision=Precision.FP16)
+        convert_model([tmp_path / "in.safetensors"], tmp_path / "out.safetensors", precision=Precision.FP16)
     big[name][0, 0] = torch.nan
     dialects.write_plain(tmp_path / "in.safetensors", big)
     with pytest.raises(CheckpointError, match="NaN"):
-        convert([tmp_path / "in.safetensors"], tmp_path / "out.safetensors")
+        convert_model([tmp_path / "in.safetensors"], tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -149,6 +149,6 @@ def test_an_error_on_the_way_leaves_the_old_file(tmp_path):
 def test_a_full_disk_leaves_nothing(tmp_path):
     with pytest.raises(NoSpaceError, match="No space left"), TensorWriter(tmp_path / "x", ["a"]) as file:
         file._file.close()
-        file._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123
+        file._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123, SIM115
         file.add("a", torch.zeros(10_000))
     assert not list(tmp_path.iterdir())

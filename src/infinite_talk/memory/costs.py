@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from infinite_talk.memory.codec import decode_pass, encode_pass, halo, rising_pass, start_pass
 from infinite_talk.memory.sizes import Encoder, ModelSizes
 from infinite_talk.memory.work import Work
-from infinite_talk.memory.workspace import block_workspace
+from infinite_talk.memory.workspace import block_workspace, condition_bytes
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.models.vae import VAEConfig
 from infinite_talk.ops.linear import Format
@@ -34,19 +34,14 @@ class Need:
         return self.activations + self.workspace
 
 
-def condition_bytes(config: DiTConfig, work: Work, base: int, people: int) -> float:
-    """Bytes of one branch's ``Condition``: keys and values of all blocks, reference, positions."""
-    attended = config.text_len + config.clip_tokens + work.latents * people * config.context_tokens
-    tokens = work.tokens(config.patch_size)
-    classes = 4 * (tokens // work.latents) * (people + 1) if people > 1 else 0
-    keys_values = 2 * config.num_layers * attended * config.dim * base
-    return float(keys_values + tokens * (config.dim * base + 4 * config.head_dim) + classes)
+def conditions_bytes(config: DiTConfig, work: Work, base: int, *, kept: bool) -> float:
+    """What all branches keep for a window; those without speech hear one silent person."""
 
+    def of(people: int) -> float:
+        tokens = work.tokens(config.patch_size)
+        return float(condition_bytes(config, tokens, work.latents, base, people=people, kept=kept))
 
-def conditions_bytes(config: DiTConfig, work: Work, base: int) -> float:
-    """Of all branches; the silent ones hear one person."""
-    heard = (work.branches - work.silent) * condition_bytes(config, work, base, work.people)
-    return heard + work.silent * condition_bytes(config, work, base, 1)
+    return (work.branches - work.silent) * of(work.people) + work.silent * of(1)
 
 
 def linear_workspace(config: DiTConfig, kept: Format | None, rows: int, base: int) -> float:
@@ -68,7 +63,7 @@ def linear_workspace(config: DiTConfig, kept: Format | None, rows: int, base: in
     return float(weight * (base + (2 if narrow else 0)))
 
 
-def denoise_need(model: ModelSizes, work: Work, rows: int | None) -> Need:
+def denoise_need(model: ModelSizes, work: Work, rows: int | None, *, kept: bool) -> Need:
     """All steps of a window: conditions of all branches, latents, the tokens, one block at work."""
     config, base = model.transformer, model.base
     tokens = work.tokens(config.patch_size)
@@ -76,11 +71,11 @@ def denoise_need(model: ModelSizes, work: Work, rows: int | None) -> Need:
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
     latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
     stream = float(tokens * config.dim * base)
-    block = block_workspace(config, tokens, base, rows)
+    block = float(block_workspace(config, tokens, base, rows, people=work.people))
     block += linear_workspace(config, model.format, min(rows or tokens, tokens), base)
     # The time embedding widens its largest matrix to float32 while the tokens wait.
     time = 24.0 * config.dim**2
-    return Need(conditions_bytes(config, work, base) + latents + stream, max(block, time))
+    return Need(conditions_bytes(config, work, base, kept=kept) + latents + stream, max(block, time))
 
 
 def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None) -> Need:
@@ -168,12 +163,15 @@ def tiles_share(config: VAEConfig, work: Work, tile: int | None) -> float:
 
 
 def text_encoder(
-    *, weights: float, parameters: float, dim: int, ffn: int, heads: int, length: int, base: int
+    *, parameters: int, layers: int, vocabulary: int, dim: int, ffn: int, heads: int, length: int, base: int
 ) -> Encoder:
     """A T5 encoder: per token the stream and the gated layer, scores and position bias of one layer."""
     stream = length * (6 * dim + 4 * ffn) * base
     scores = 4 * heads * length**2 * 4
-    return Encoder(weights, float(stream + scores), 2.0 * parameters * length)
+    layer = base * (parameters - vocabulary * dim) / layers
+    return Encoder(
+        float(base * parameters), float(stream + scores), 2.0 * layers * layer / base * length, layers, layer
+    )
 
 
 def vision_encoder(*, weights: float, parameters: float, dim: int, ratio: int, tokens: int) -> Encoder:

@@ -60,8 +60,7 @@ class Parcel:
         """Let the module look at ``memory``, to which ``bytes`` were copied. Views are made once per slot."""
         key = memory.data_ptr()
         if key not in self._views:
-            with torch.inference_mode(False):
-                self._views[key] = [view(memory, place.start, place.home) for place in self._places]
+            self._views[key] = [_look(memory, p.start, p.home, p.tensor) for p in self._places]
         for place, there in zip(self._places, self._views[key], strict=True):
             place.tensor.data = there
 
@@ -125,13 +124,20 @@ def _filled(tensors: list[Tensor]) -> HostMemory:
 
 def _places(tensors: list[Tensor], memory: Tensor, *, fresh: bool) -> list[_Place]:
     places, start = [], 0
-    with torch.inference_mode(False):
-        for tensor in tensors:
-            if not fresh:
-                start = tensor.data_ptr() - memory.data_ptr()
-            places.append(_Place(tensor, start, view(memory, start, _layout(tensor))))
-            start += aligned(tensor.nbytes)
+    for tensor in tensors:
+        if not fresh:
+            start = tensor.data_ptr() - memory.data_ptr()
+        places.append(_Place(tensor, start, _look(memory, start, _layout(tensor), tensor)))
+        start += aligned(tensor.nbytes)
     return places
+
+
+def _look(memory: Tensor, start: int, like: Tensor, owner: Tensor) -> Tensor:
+    """A view that ``owner.data`` can become: what was made in inference mode needs one made there, and others
+    one that was not, wherever this is called.
+    """
+    with torch.inference_mode(owner.is_inference()):
+        return view(memory, start, like)
 
 
 def _dense(tensor: Tensor) -> bool:

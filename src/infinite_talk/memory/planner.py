@@ -4,17 +4,21 @@ A plan is the first of an ordered list of choices that fits, so that the same li
 and less memory never a plan that needs more. From cheap to dear:
 
 1. everything stays on the device;
-2. the codec works on fewer frames at a time, blocks on fewer tokens (little time, same numbers);
+2. the codec works on fewer frames at a time; blocks compute the keys and values of text, picture and speech
+   anew at each step, and work on fewer tokens at a time (a few percent of time, same numbers);
 3. the encoders leave the device after use (seconds per video);
 4. blocks live in host memory and are copied for each step, one more at a time (hidden behind compute while a
-   block's copy is faster than its work), in the end without copying ahead;
-5. the codec works in tiles (what they share is computed twice; same numbers).
+   block's copy is faster than its work);
+5. the codec works in tiles (what they share is computed twice; same numbers);
+6. no block is copied ahead.
+
+The text encoder passes through layer by layer where it does not fit beside the transformer, once per video.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infinite_talk.errors import CapabilityError, UsageError
 from infinite_talk.memory import costs
@@ -37,8 +41,8 @@ CONTEXT = 0.5 * GIB
 """What the driver takes for a process on a GPU, outside of torch's allocator."""
 SPARE_SHARE, SPARE = 0.03, 0.06 * GIB
 """Kept free: holes between tensors in torch's allocator, and workspaces of libraries."""
-ROWS = (None, 16384, 8192, 4096, 2048)
-"""Tokens of a block at once, ``None`` for all."""
+ROWS = (16384, 8192, 4096, 2048)
+"""Tokens of a block at once, where all are too many."""
 TILES = (512, 384, 256, 128, 64)
 """Pixels along a side of a tile of the codec, without what it shares with its neighbours."""
 MAP_BYTES = 640e6
@@ -57,6 +61,8 @@ class MemoryPlan:
     """Blocks of the transformer in host memory."""
     prefetch_blocks: int
     """How many of them are copied ahead of their use."""
+    keep_keys_values: bool
+    """Keys and values of text, picture and speech are kept for a window, or computed anew at each step."""
     rows_at_once: int | None
     """Tokens that a block works on at a time; ``None``: all."""
     decode_frames: int
@@ -64,8 +70,8 @@ class MemoryPlan:
     vae_tile: int | None
     """Pixels along a side of a tile of the codec; ``None``: whole frames."""
     keep_encoders: bool
-    text_on_host: bool
-    """The text encoder is computed on the CPU: it does not fit beside the transformer even alone."""
+    text_blocks_to_swap: int
+    """Layers of the text encoder in host memory: all or none, whether or not it fits beside the transformer."""
     peak: float
     """Bytes of tensors on the device at the worst moment; CUDA's context is not counted."""
     host: float
@@ -158,10 +164,12 @@ def choices(model: ModelSizes, work: Work, asked: Memory, limit: float, *, gpu: 
     """All choices that ``asked`` leaves open, in the order of the page's head."""
     for tile in _tiles(work, asked):
         for keep, swap, prefetch in _places(model, asked, gpu=gpu):
-            away = gpu and not keep and not _text_fits(model, work, swap, prefetch, limit)
-            for rows in _rows(model, work):
+            streamed = gpu and not keep and not _text_fits(model, work, swap, prefetch, limit)
+            for kept, rows in _pieces(model, work):
                 for frames in _frames(model, work, tile):
-                    yield Choice(keep, away, swap, prefetch, rows, frames, tile)
+                    yield Choice(keep, streamed, swap, prefetch, kept, rows, frames, tile)
+    if gpu and asked.prefetch_blocks is None and asked.blocks_to_swap != 0:
+        yield from choices(model, work, replace(asked, prefetch_blocks=0), limit, gpu=gpu)
 
 
 def _tiles(work: Work, asked: Memory) -> list[int | None]:
@@ -188,13 +196,12 @@ def _places(model: ModelSizes, asked: Memory, *, gpu: bool) -> Iterator[tuple[bo
         yield keep, 0, 0
     for swap in range(ahead + 2, layers + 1):  # fewer give no more than their landing places take
         yield keeps[-1], swap, ahead
-    if asked.prefetch_blocks is None:
-        yield keeps[-1], layers, 0
 
 
-def _rows(model: ModelSizes, work: Work) -> list[int | None]:
+def _pieces(model: ModelSizes, work: Work) -> list[tuple[bool, int | None]]:
+    """Whether keys and values are kept, and tokens at a time."""
     tokens = work.tokens(model.transformer.patch_size)
-    return [rows for rows in ROWS if rows is None or rows < tokens]
+    return [(True, None), (False, None), *((False, rows) for rows in ROWS if rows < tokens)]
 
 
 def _frames(model: ModelSizes, work: Work, tile: int | None) -> list[int]:
@@ -235,11 +242,12 @@ def _plan(
     return MemoryPlan(
         blocks_to_swap=choice.swap,
         prefetch_blocks=choice.prefetch,
+        keep_keys_values=choice.keys_kept,
         rows_at_once=choice.rows,
         decode_frames=choice.frames,
         vae_tile=choice.tile,
         keep_encoders=choice.keep_encoders,
-        text_on_host=choice.text_on_host,
+        text_blocks_to_swap=model.text.layers if choice.text_streamed else 0,
         peak=peak_bytes(model, work, choice, gpu=gpu),
         host=host_bytes(model, choice) if gpu else 0.0,
         limit=limit,
@@ -254,6 +262,8 @@ def _reason(model: ModelSizes, work: Work, choice: Choice, limit: float) -> str:
     if choice.swap:
         ahead = f"{choice.prefetch} ahead" if choice.prefetch else "none ahead"
         done.append(f"{choice.swap} of {model.transformer.num_layers} blocks stay in host memory ({ahead})")
+    if not choice.keys_kept:
+        done.append("keys and values are computed at each step")
     if choice.rows is not None:
         tokens = work.tokens(model.transformer.patch_size)
         done.append(f"blocks take {choice.rows} of {tokens} tokens at a time")
@@ -263,8 +273,8 @@ def _reason(model: ModelSizes, work: Work, choice: Choice, limit: float) -> str:
         done.append(f"VAE in tiles of {choice.tile} pixels")
     if not choice.keep_encoders:
         done.append("encoders leave after use")
-    if choice.text_on_host:
-        done.append("the text encoder runs on the CPU")
+    if choice.text_streamed:
+        done.append("the text encoder passes through layer by layer")
     return f"{limit / GIB:.1f} GiB free: " + (", ".join(done) or "everything stays loaded")
 
 

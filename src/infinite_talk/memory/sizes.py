@@ -40,6 +40,14 @@ class Encoder:
     weights: float  # bytes
     work: float  # bytes on top while it runs
     flops: float = 0.0  # of one run: a text, a picture, a second of speech
+    layers: int = 0  # that can be streamed
+    layer: float = 0.0  # bytes of one of them
+
+    def resident(self, streamed: bool) -> float:
+        """Bytes of its weights on the device: all, or what is no layer and two layers' landing places."""
+        if not streamed:
+            return self.weights
+        return self.weights - (self.layers - min(self.layers, 2)) * self.layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +199,7 @@ def full_sizes(kept: Format | str | None = None, *, base: int = 2, name: str = "
         kept=kept,
         base=base,
         text=text_encoder(
-            weights=2.0 * text, parameters=text, dim=4096, ffn=10240, heads=64, length=512, base=2
+            parameters=text, layers=24, vocabulary=256_384, dim=4096, ffn=10240, heads=64, length=512, base=2
         ),
         vision=vision_encoder(weights=4.0 * vision, parameters=vision, dim=1280, ratio=4, tokens=257),
         speech=speech_encoder(

@@ -17,8 +17,6 @@ PROCESS = 0.7e9
 """Python, torch and transformers before any weight is read (0.55 to 0.75 GB resident on a CPU)."""
 CUDA_PROCESS = 3.0e9
 """The same with CUDA's libraries."""
-HOST_FLOPS = 3e11
-"""Operations per second of a desktop CPU in bf16, for a text encoder that is computed there; rough."""
 PER_WINDOW = ("encode", "denoise", "decode")
 """Stages of every window; the others come once per video."""
 
@@ -45,9 +43,10 @@ class Choice:
     """One way to run: where things live, and how much is worked on at a time."""
 
     keep_encoders: bool
-    text_on_host: bool
+    text_streamed: bool
     swap: int
     prefetch: int
+    keys_kept: bool
     rows: int | None
     frames: int
     tile: int | None
@@ -58,12 +57,11 @@ def stages_of(
 ) -> tuple[Stage, ...]:
     """All stages in order. Without a ``gpu`` the host is the device."""
     transformer = resident_bytes(model, choice.swap, choice.prefetch)
-    encoders = model.encoders - (model.text.weights if choice.text_on_host else 0.0)
     held = features_bytes(model, work) + (0.0 if gpu else PROCESS)
     host = host_bytes(model, choice) if gpu else 0.0
     stages = []
     for name, small, need in _needs(model, work, choice):
-        weights = transformer + (encoders if choice.keep_encoders else small)
+        weights = transformer + (model.encoders if choice.keep_encoders else small)
         activations = need.activations + held
         peak = weights + activations + need.workspace
         seconds = 0.0 if speed is None else _seconds(name, model, work, choice, speed)
@@ -78,9 +76,7 @@ def peak_bytes(model: ModelSizes, work: Work, choice: Choice, *, gpu: bool = Tru
 
 def host_bytes(model: ModelSizes, choice: Choice) -> float:
     """Host memory beside a GPU: the process, swapped blocks, and encoders while they are away."""
-    away = model.text.weights if choice.text_on_host else 0.0
-    if not choice.keep_encoders:
-        away = model.encoders
+    away = 0.0 if choice.keep_encoders else model.encoders
     return CUDA_PROCESS + choice.swap * model.block + away
 
 
@@ -108,14 +104,11 @@ def pass_seconds(model: ModelSizes, work: Work, choice: Choice, speed: Speed) ->
 
 def _needs(model: ModelSizes, work: Work, choice: Choice) -> Iterator[tuple[str, float, Need]]:
     """Name of a stage, bytes of the small model that works in it, and what it needs beside weights."""
-    if choice.text_on_host:
-        yield "text", 0.0, Need(0.0, 0.0)
-    else:
-        yield "text", model.text.weights, Need(0.0, model.text.work)
+    yield "text", model.text.resident(choice.text_streamed), Need(0.0, model.text.work)
     yield "speech", model.speech.weights, Need(0.0, model.speech.work)
     yield "image", model.vision.weights, Need(0.0, model.vision.work)
     yield "encode", model.codec, _encode_need(model, work, choice.frames, choice.tile)
-    yield "denoise", 0.0, _denoise_need(model, work, choice.rows)
+    yield "denoise", 0.0, _denoise_need(model, work, choice.rows, kept=choice.keys_kept)
     yield "decode", model.codec, _decode_need(model, work, choice.frames, choice.tile)
 
 
@@ -133,8 +126,6 @@ def _seconds(name: str, model: ModelSizes, work: Work, choice: Choice, speed: Sp
     }
     if name in once:
         encoder, runs = once[name]
-        if name == "text" and choice.text_on_host:
-            return runs * encoder.flops / HOST_FLOPS
         moved = 0.0 if choice.keep_encoders else 2 * encoder.weights / speed.link
         return runs * encoder.flops / speed.transformer + moved
     if name == "denoise":

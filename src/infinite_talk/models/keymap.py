@@ -132,6 +132,12 @@ class _Mapped(Mapping[str, V], Generic[V]):
             known = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
         return {name: entry.shape(known[entry.stored]) for name, entry in self._entries.items()}
 
+    @property
+    def packed_sizes(self) -> dict[str, int]:
+        """Bytes of the weights that come packed, when the checkpoint knows them."""
+        known: Mapping[str, int] = getattr(self._tensors, "packed_sizes", {})
+        return {n: known[e.stored] // e.parts for n, e in self._entries.items() if e.stored in known}
+
     def __getitem__(self, name: str) -> V:
         entry = self._entries[name]
         return entry.take(self._tensors[entry.stored])

@@ -103,5 +103,5 @@ def _unregister(address: int) -> None:
     _driver().cudaHostUnregister(address)
 
 
-def _driver() -> Any:
+def _driver() -> Any:  # noqa: ANN401
     return torch.cuda.cudart()  # type: ignore[no-untyped-call]

@@ -23,10 +23,10 @@ from infinite_talk.weights.inspection import (
     dialect_of,
     identify,
     notes_on,
+    open_weights,
     precision_of,
     title_of,
 )
-from infinite_talk.weights.packing import Unpacked
 from infinite_talk.weights.parts import WORDS, Part, config_of, dialects, part_of, refusal
 from infinite_talk.weights.reader import shapes_of
 from infinite_talk.weights.sources import open_tensors
@@ -76,7 +76,7 @@ def open_checkpoint(*paths: Path, part: Part | None = None, allow_pickle: bool =
     """
     source = open_tensors(*paths, allow_pickle=allow_pickle)
     title = title_of(source.paths)
-    weights = Unpacked(source, title)
+    weights = open_weights(source)
     found = part_of(weights.shapes)
     if reason := refusal(weights.shapes):
         raise CheckpointError(
@@ -169,12 +169,23 @@ def whole(transformer: Checkpoint, adapter: Checkpoint | None = None) -> Checkpo
     return transformer
 
 
+def packed_sizes(weights: Weights) -> dict[str, int]:
+    """Bytes of those weights that come packed, by our names; nothing is read."""
+    return dict(getattr(weights, "packed_sizes", {}))
+
+
 class _Joined(Mapping[str, Tensor | Packed]):
     """Two sets of weights as one; the second overrides the first."""
 
     def __init__(self, first: Weights, second: Weights) -> None:
         self._first, self._second = first, second
         self.shapes = {**shapes_of(first), **shapes_of(second)}
+
+    @property
+    def packed_sizes(self) -> dict[str, int]:
+        """Bytes of the weights that come packed."""
+        replaced = {n: size for n, size in packed_sizes(self._first).items() if n not in self._second}
+        return replaced | packed_sizes(self._second)
 
     def __getitem__(self, name: str) -> Tensor | Packed:
         return self._second[name] if name in self._second else self._first[name]

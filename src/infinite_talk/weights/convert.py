@@ -53,7 +53,7 @@ class Converted:
     notes: tuple[str, ...]
 
 
-def convert(
+def convert_model(
     paths: Sequence[Path],
     output: Path,
     *,

@@ -33,7 +33,6 @@ FLAGS = {
     "adapter": "--adapter",
     "vae": "--vae",
     "text": "--text-encoder",
-    "tokenizer": "--tokenizer",
     "vision": "--image-encoder",
     "speech": "--speech-encoder",
 }
@@ -43,7 +42,6 @@ WORDS = {
     "adapter": "speech branch (InfiniteTalk or MultiTalk)",
     "vae": "video codec (VAE)",
     "text": "text encoder (UMT5-XXL)",
-    "tokenizer": "text encoder's tokenizer",
     "vision": "image encoder (CLIP ViT-H)",
     "speech": "speech encoder (wav2vec2)",
 }
@@ -62,10 +60,10 @@ class Found:
     """``None``: the transformer has its speech branch."""
     vae: Path
     text: Path
-    tokenizer: Path
-    """A folder."""
     vision: Path
     speech: Path
+    tokenizer: Path | None = None
+    """A folder; ``None``: none was found by itself, but the text encoder's own file may hold it."""
     tiny_vae: Path | None = None
     loras: tuple[LoRA, ...] = ()
     """Those of the settings, with the paths of their files; those of a preset before them."""
@@ -95,9 +93,9 @@ def find_model(settings: Settings, *, people: int = 1, cache: Path | None = None
         adapter=adapter,
         vae=search.path("vae"),
         text=search.path("text"),
-        tokenizer=search.tokenizer(),
         vision=search.path("vision"),
         speech=search.path("speech"),
+        tokenizer=search.tokenizer(),
         tiny_vae=search.optional("tiny_vae"),
         loras=(*search.preset_loras(), *(find_lora(lora, search.roots) for lora in settings.loras)),
         name=_name(settings, transformer),
@@ -157,17 +155,16 @@ class _Search:
                 return paths[0]
         return None
 
-    def tokenizer(self) -> Path:
+    def tokenizer(self) -> Path | None:
         if given := self.settings.files.tokenizer:
-            return given if given.is_dir() or not given.is_file() else given.parent
+            return given.parent if given.is_file() else given
         if paths := self._of_preset("tokenizer"):
             return paths[0].parent
         for root in self.roots:
             if folder := next(tokenizers(root), None):
                 return folder
-        if paths := self._of_catalogue("tokenizer"):
-            return paths[0].parent
-        raise self._missing("tokenizer")
+        paths = self._of_catalogue("tokenizer")
+        return paths[0].parent if paths else None
 
     def preset_loras(self) -> tuple[LoRA, ...]:
         return tuple(LoRA(path=path) for path in self._of_preset("lora"))
@@ -190,8 +187,8 @@ class _Search:
         for root in self.roots:
             if root not in self._scanned:
                 self._scanned[root] = scan(root)
-            if fitting := [one for one in self._scanned[root] if one.seen.part == part]:
-                return self._whole(self._chosen(part, fitting, root), part)
+            if fitting := [one for one in self._scanned[root] if one.seen.part == part and not one.missing]:
+                return self._chosen(part, fitting, root).paths
         return ()
 
     def _of_catalogue(self, part: str) -> tuple[Path, ...]:
@@ -218,15 +215,6 @@ class _Search:
             )
         return chosen
 
-    def _whole(self, one: Candidate, part: str) -> tuple[Path, ...]:
-        if one.missing:
-            raise CheckpointError(
-                f"The {WORDS.get(part, part)} in {one.place} lacks {len(one.missing)} of its files: "
-                f"{', '.join(one.missing[:5])}. Download them again.",
-                code="checkpoint_missing",
-            )
-        return one.paths
-
     def _named(self, path: Path, part: str) -> Path:
         if path.exists():
             return path
@@ -238,9 +226,11 @@ class _Search:
             return _incomplete(self.preset, self.places)
         looked = ", ".join(map(str, self.roots)) or "no folder was given"
         name = PULL.get(part, part)
+        damaged = [one.damage for scanned in self._scanned.values() for one in scanned if one.damage]
+        passed_over = "; ".join(text.removesuffix(".") for text in damaged[:3])
         return CheckpointError(
-            f"The {WORDS[part]} is missing (looked in: {looked}). Get it with 'infinite-talk models pull {name}', "
-            f"or name the file with {FLAGS[part]}.",
+            f"The {WORDS[part]} is missing (looked in: {looked}). {f'Passed over: {passed_over}. ' if damaged else ''}"
+            f"Get it with 'infinite-talk models pull {name}', or name the file with {FLAGS[part]}.",
             code="checkpoint_missing",
         )
 

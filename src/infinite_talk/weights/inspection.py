@@ -14,6 +14,7 @@ from infinite_talk.models.keymap import KeyMap, choose
 from infinite_talk.weights.builder import listed
 from infinite_talk.weights.packing import Unpacked
 from infinite_talk.weights.parts import Config, Part, config_of, dialects, part_of, refusal
+from infinite_talk.weights.quanto import check_kinds, read_kinds
 from infinite_talk.weights.sources import Tensors, open_tensors
 
 _WORDS = {
@@ -79,10 +80,23 @@ def identify(*paths: Path, allow_pickle: bool = False) -> Identified:
     try:
         source = open_tensors(*paths, allow_pickle=allow_pickle)
         found = Identified(files=source.paths, census=census_of(source))
-        weights = Unpacked(source, title_of(source.paths))
-        return _identified(source, weights)
+        return _identified(source, open_weights(source))
     except CheckpointError as error:
         return Identified(found.files, census=found.census, reason=error.message, code=error.code)
+
+
+def open_weights(source: Tensors) -> Unpacked:
+    """The weights of open files, packed ones put together and compared with the map beside them.
+
+    Raises:
+        CheckpointError: parts of weights are missing or of no known kind, or the map says otherwise.
+    """
+    title = title_of(source.paths)
+    weights = Unpacked(source, title)
+    maps = [kinds for path in source.paths if weights.quanto and (kinds := read_kinds(path)) is not None]
+    if maps:
+        check_kinds(weights.quanto, {name: kind for kinds in maps for name, kind in kinds.items()}, title)
+    return weights
 
 
 def _identified(source: Tensors, weights: Unpacked) -> Identified:

@@ -41,7 +41,11 @@ _KIND = ".comfy_quant"
 _ACTIVATION = (".scale_input", ".input_scale", ".output_scale")
 _MARKER = "scaled_fp8"
 _FORMATS: Mapping[str, Format] = {"F8_E4M3": FP8_E4M3FN, "F8_E5M2": FP8_E5M2, "I8": INT8}
+_PLAIN = {"F64", "F32", "F16", "BF16", "I64", "I32", "BOOL"}
+"""Dtypes that are cast to the base precision on arrival."""
 _KNOWN_KINDS = ("float8_e4m3fn", "float8_e5m2", "int8_tensorwise", "int8_rowwise", "nvfp4")
+_HARMLESS = ("format", "full_precision_matrix_mult", "orig_dtype", "orig_shape")
+"""What ComfyUI says of a layer that does not change what its numbers mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +91,29 @@ class Unpacked(Mapping[str, Tensor | Packed]):
         return tuple(sorted({weight.dialect for weight in self._packed.values()}))
 
     @property
+    def quanto(self) -> dict[str, str]:
+        """The layers in quanto's layout, with the dtype of each."""
+        return {
+            name.rpartition(".")[0]: self._source.dtypes[weight.data]
+            for name, weight in self._packed.items()
+            if weight.dialect == "quanto"
+        }
+
+    @property
     def packed(self) -> frozenset[str]:
         """Names of the weights that consist of several tensors."""
         return frozenset(self._packed)
+
+    @property
+    def packed_sizes(self) -> dict[str, int]:
+        """Bytes of the matrices that come packed, and of those in plain float8, by name."""
+        sizes, dtypes = self._source.sizes, self._source.dtypes
+        several = {
+            name: sum(sizes[part] for part in (weight.data, weight.scale, weight.second) if part)
+            for name, weight in self._packed.items()
+        }
+        single = {n: sizes[n] for n in self.shapes if n not in several and dtypes[n] not in _PLAIN}
+        return several | single
 
     def __getitem__(self, name: str) -> Tensor | Packed:
         weight = self._packed.get(name)
@@ -178,17 +202,22 @@ class Unpacked(Mapping[str, Tensor | Packed]):
 
     def _check_kinds(self) -> None:
         """ComfyUI names the kind of each layer; one that is not known here is refused, not guessed."""
-        kinds: set[str] = set()
-        for name in self._source.shapes:
-            if name.endswith(_KIND):
-                kinds.add(_format_of(bytes(self._tensor(name).to(torch.uint8).tolist())))
-        if text := self._source.metadata.get("_quantization_metadata"):
-            layers = _object(text.encode()).get("layers")
-            if isinstance(layers, dict):
-                kinds |= {str(layer.get("format")) for layer in layers.values() if isinstance(layer, dict)}
-        if unknown := sorted(kinds - set(_KNOWN_KINDS)):
+        settings = [
+            _object(bytes(self._tensor(name).to(torch.uint8).tolist()))
+            for name in self._source.shapes
+            if name.endswith(_KIND)
+        ]
+        layers = _object(self._source.metadata.get("_quantization_metadata", "{}").encode()).get("layers")
+        if isinstance(layers, dict):
+            settings += [layer for layer in layers.values() if isinstance(layer, dict)]
+        unknown = {str(one.get("format")) for one in settings} - set(_KNOWN_KINDS)
+        # Weights may be rotated or smoothed besides ("convrot"): their scales alone do not give them back.
+        unknown |= {
+            name for one in settings for name, value in one.items() if name not in _HARMLESS and value
+        }
+        if unknown:
             raise self._error(
-                f"is quantised as {', '.join(unknown)}, which cannot be read; known are "
+                f"is quantised as {', '.join(sorted(unknown))}, which cannot be read; known are "
                 f"{', '.join(_KNOWN_KINDS)}. Take a file in one of these, in bf16 or in fp16."
             )
 
@@ -214,10 +243,6 @@ def _count(shape: tuple[int, ...]) -> int:
     for size in shape:
         count *= size
     return count
-
-
-def _format_of(text: bytes) -> str:
-    return str(_object(text).get("format"))
 
 
 def _object(text: bytes) -> dict[str, object]:

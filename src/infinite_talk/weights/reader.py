@@ -19,6 +19,7 @@ from torch import Tensor
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.ops.linear import Packed
+from infinite_talk.ops.linear.gguf import Blocks
 
 _LENGTH_BYTES = 8  # little-endian size of the JSON header at the start of the file
 _MAX_HEADER = 100_000_000  # limit of the format
@@ -149,24 +150,40 @@ def shapes_of(tensors: Mapping[str, Tensor] | Mapping[str, Tensor | Packed]) -> 
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def check_finite(name: str, tensor: Tensor) -> None:
-    """Refuse a weight with NaN or infinity: one pass over its memory, without a copy.
+def check_finite(name: str, value: Tensor | Packed) -> None:
+    """Refuse a weight with NaN or infinity: one pass over its memory, without a copy of a plain one.
 
     Raises:
         CheckpointError: there are some.
     """
-    if not tensor.is_floating_point() or not tensor.numel():
-        return
-    if tensor.element_size() == 1:  # float8 has no reductions; its two kinds differ in what is finite
-        finite = bool(torch.isfinite(tensor.to(torch.bfloat16)).all())
+    if isinstance(value, Packed):
+        kind = value.format
+        finite = (
+            bool(kind.finite(value.parts))
+            if isinstance(kind, Blocks)
+            else all(map(_finite, value.parts.values()))
+        )
     else:
-        low, high = torch.aminmax(tensor)  # NaN goes through both
-        finite = math.isfinite(low.item()) and math.isfinite(high.item())
+        finite = _finite(value)
     if not finite:
         raise CheckpointError(
             f"The weight {name} holds NaN or infinity, so the file is damaged or was converted badly. {_AGAIN}",
             code="checkpoint_corrupt",
         )
+
+
+def _finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    if tensor.dtype in _NEVER_FINITE:  # float8 has no reductions
+        mask = _NEVER_FINITE[tensor.dtype]
+        return bool(((tensor.view(torch.uint8) & mask) != mask).all())
+    low, high = torch.aminmax(tensor)  # NaN goes through both
+    return math.isfinite(low.item()) and math.isfinite(high.item())
+
+
+_NEVER_FINITE = {torch.float8_e4m3fn: 0x7F, torch.float8_e5m2: 0x7C}
+"""The bits that are all set in what is no number: e4m3fn has two NaN, e5m2 an exponent for NaN and infinity."""
 
 
 def shards(path: Path) -> Sequence[Path]:

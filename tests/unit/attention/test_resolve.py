@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -15,6 +16,7 @@ from infinite_talk.ops.attention.packages import has_module, installed
 from infinite_talk.ops.attention.registry import Unusable, expected
 from infinite_talk.settings import Attention
 from tests.attention import errors
+from tests.contract.source import ROOT
 from tests.unit.attention.packages import (
     BLACKWELL,
     FLASH_ATTN_3,
@@ -200,3 +202,10 @@ def test_a_resolved_kernel_agrees_with_the_definition(machine: Machine) -> None:
     attend = resolve(Attention.FLASH_ATTN_3, CPU, BF16, strict=True).kernel
     q, k, v = (torch.randn(2, 3, n, 64).bfloat16() for n in (65, 33, 33))
     assert errors(attend, q, k, v).relative < KERNELS["flash_attn_3"].bound
+
+
+def test_the_document_has_every_entry() -> None:
+    """``docs/attention.md`` and the registry agree on what there is and what is exact."""
+    written = (ROOT / "docs" / "attention.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (yes|no)", written, flags=re.MULTILINE))
+    assert rows == {name: "yes" if kernel.exact else "no" for name, kernel in KERNELS.items()}

@@ -26,7 +26,10 @@ def adapted(strength: float | tuple[float, ...]) -> WanTransformer:
     tensors = {}
     for name in LAYERS:
         out, width = model.get_submodule(name).weight.shape
-        tensors |= {f"{name}.lora_A.weight": torch.randn(2, width), f"{name}.lora_B.weight": torch.randn(out, 2)}
+        tensors |= {
+            f"{name}.lora_A.weight": torch.randn(2, width),
+            f"{name}.lora_B.weight": torch.randn(out, 2),
+        }
     attach(model, [read_adapter(tensors, source="a LoRA", strength=strength)])
     return model
 

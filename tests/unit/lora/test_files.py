@@ -48,6 +48,9 @@ class TestNames:
         assert split("transformer.blocks.3.attn1.to_q.lora_A.weight") == ("blocks.3.self_attn.q", Kind.A)
         assert split("transformer.blocks.3.attn2.to_q.lora_B.weight") == ("blocks.3.cross_attn.q", Kind.B)
 
+    def test_the_speech_branch_of_the_wrapper(self) -> None:
+        assert our_name("diffusion_model.multitalk_audio_proj.proj1_vf") == "audio_proj.proj1_vf"
+
     def test_other_layers_keep_their_name(self) -> None:
         assert split("diffusion_model.img_emb.emb_pos.diff") == ("img_emb.emb_pos", Kind.DIFF)
         assert split("blocks.0.self_attn.q.weight") is None

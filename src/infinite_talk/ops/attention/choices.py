@@ -53,5 +53,8 @@ class Choices(Generic[T]):
                 self._made.popitem(last=False)
         return value
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._made
+
     def __len__(self) -> int:
         return len(self._made)

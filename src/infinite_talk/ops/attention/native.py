@@ -26,7 +26,7 @@ BACKENDS = (
 MOST_SCORES = 512 << 20
 """Bytes of scores up to which ``MATH``, which holds them all in memory, is tried."""
 _CHOSEN: Choices[SDPBackend | None] = Choices(64)
-"""The choice for each kind of call, for the life of the process."""
+"""The choice for each kind of call, for the life of the process; ``None``: torch's own, since none was better."""
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -62,9 +62,10 @@ def kind_of(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, ...]:
 
 def _measured(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = aligned(q), aligned(k), aligned(v)
-    backend = _CHOSEN.get(kind_of(q, k, v))
-    if backend is None and not torch.cuda.is_current_stream_capturing():  # a recording cannot be timed
-        backend = _CHOSEN.set(kind_of(q, k, v), fastest(BACKENDS, lambda one: _seconds(one, q, k, v)))
+    kind = kind_of(q, k, v)
+    if kind not in _CHOSEN and not torch.cuda.is_current_stream_capturing():  # a recording cannot be timed
+        _CHOSEN.set(kind, fastest(BACKENDS, lambda one: _seconds(one, q, k, v)))
+    backend = _CHOSEN.get(kind)
     if backend is None:
         return F.scaled_dot_product_attention(q, k, v)
     return _with(backend, q, k, v)
@@ -84,9 +85,7 @@ def _seconds(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> float | No
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of every reason why a kernel cannot
             return seconds_of(lambda: _with(backend, q, k, v), q.device, repeats=3)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # "No available kernel", or the kernel's own complaint
+    except RuntimeError:  # "No available kernel", the kernel's own complaint, or too little memory for it
         return None
 
 

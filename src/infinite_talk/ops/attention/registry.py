@@ -96,7 +96,7 @@ def ready(kernel: Kernel, place: Here, dtype: torch.dtype, head_dim: int | None)
         return source
     if source is None:
         return Usable(_OURS[kernel.name], f"torch {torch.__version__}")
-    version = f"{source.package} {packages.installed(source)}"
+    version = f"{source.package} {packages.installed(source)}".removesuffix(" ?")
     try:
         guarded = loaded(kernel.name, kernel.sources.index(source))
     except Exception as error:  # whatever a package does when it is imported

@@ -34,6 +34,8 @@ class Blocks:
     """Bytes of a block."""
     decode: Callable[[Tensor], Tensor]
     """Blocks ``(n, nbytes)`` uint8 -> numbers ``(n, block)`` float32."""
+    halves: tuple[int, ...]
+    """Where a block has its float16 numbers; all else is integers."""
     encode: Callable[[Tensor], Tensor] | None = None
     """Numbers ``(n, block)`` float32 -> blocks; ``None``: this project reads the format only."""
 
@@ -69,6 +71,11 @@ class Blocks:
             out[..., start:stop] = product(x, weight, None if bias is None else bias[start:stop])
         return out
 
+    def finite(self, parts: Parts) -> Tensor:
+        """Whether no number is NaN or infinite: a float16 is when all bits of its exponent are set."""
+        upper = parts["data"].reshape(-1, self.nbytes)[:, [place + 1 for place in self.halves]]
+        return ((upper & 0x7C) != 0x7C).all()
+
     def _rows(self, data: Tensor, columns: int) -> Tensor:
         """Rows of bytes -> rows of float32."""
         return self.decode(data.reshape(-1, self.nbytes)).reshape(-1, columns)
@@ -78,18 +85,18 @@ class Blocks:
         return [(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
 
 
-Q4_0 = Blocks("Q4_0", 2, 32, 18, gguf_32.decode_q4_0, gguf_32.encode_q4_0)
-Q4_1 = Blocks("Q4_1", 3, 32, 20, gguf_32.decode_q4_1, gguf_32.encode_q4_1)
-Q5_0 = Blocks("Q5_0", 6, 32, 22, gguf_32.decode_q5_0, gguf_32.encode_q5_0)
-Q5_1 = Blocks("Q5_1", 7, 32, 24, gguf_32.decode_q5_1, gguf_32.encode_q5_1)
-Q8_0 = Blocks("Q8_0", 8, 32, 34, gguf_32.decode_q8_0, gguf_32.encode_q8_0)
-IQ4_NL = Blocks("IQ4_NL", 20, 32, 18, gguf_32.decode_iq4_nl)
-Q2_K = Blocks("Q2_K", 10, 256, 84, gguf_256.decode_q2_k)
-Q3_K = Blocks("Q3_K", 11, 256, 110, gguf_256.decode_q3_k)
-Q4_K = Blocks("Q4_K", 12, 256, 144, gguf_256.decode_q4_k)
-Q5_K = Blocks("Q5_K", 13, 256, 176, gguf_256.decode_q5_k)
-Q6_K = Blocks("Q6_K", 14, 256, 210, gguf_256.decode_q6_k)
-IQ4_XS = Blocks("IQ4_XS", 23, 256, 136, gguf_256.decode_iq4_xs)
+Q4_0 = Blocks("Q4_0", 2, 32, 18, gguf_32.decode_q4_0, (0,), gguf_32.encode_q4_0)
+Q4_1 = Blocks("Q4_1", 3, 32, 20, gguf_32.decode_q4_1, (0, 2), gguf_32.encode_q4_1)
+Q5_0 = Blocks("Q5_0", 6, 32, 22, gguf_32.decode_q5_0, (0,), gguf_32.encode_q5_0)
+Q5_1 = Blocks("Q5_1", 7, 32, 24, gguf_32.decode_q5_1, (0, 2), gguf_32.encode_q5_1)
+Q8_0 = Blocks("Q8_0", 8, 32, 34, gguf_32.decode_q8_0, (0,), gguf_32.encode_q8_0)
+IQ4_NL = Blocks("IQ4_NL", 20, 32, 18, gguf_32.decode_iq4_nl, (0,))
+Q2_K = Blocks("Q2_K", 10, 256, 84, gguf_256.decode_q2_k, (80, 82))
+Q3_K = Blocks("Q3_K", 11, 256, 110, gguf_256.decode_q3_k, (108,))
+Q4_K = Blocks("Q4_K", 12, 256, 144, gguf_256.decode_q4_k, (0, 2))
+Q5_K = Blocks("Q5_K", 13, 256, 176, gguf_256.decode_q5_k, (0, 2))
+Q6_K = Blocks("Q6_K", 14, 256, 210, gguf_256.decode_q6_k, (208,))
+IQ4_XS = Blocks("IQ4_XS", 23, 256, 136, gguf_256.decode_iq4_xs, (0,))
 
 FORMATS: dict[str, Blocks] = {
     kind.name: kind for kind in (Q8_0, Q6_K, Q5_K, Q5_1, Q5_0, Q4_K, Q4_1, Q4_0, IQ4_XS, IQ4_NL, Q3_K, Q2_K)

@@ -106,12 +106,6 @@ def pull(
     return Pulled(preset.name, paths, sum(remote.size for remote in wanted), tuple(notes))
 
 
-def pull_size(preset: Preset, *, folder: Path | None = None, cache: Path | None = None) -> int:
-    """Bytes that a pull would fetch, by the sizes of the catalogue; nothing is asked."""
-    places = (*((ModelsFolder(folder),) if folder else ()), HubCache(cache or default_cache()))
-    return sum(file.size for file in preset.files if installed(file, places) is None)
-
-
 class _Tally:
     """Counts bytes over all files and tells the listener."""
 
@@ -154,7 +148,7 @@ def _check_space(target: Store, wanted: Sequence[Remote]) -> None:
     if need and need + _SPARE > free:
         raise NoSpaceError(
             f"The download needs {need / GIB:.1f} GiB in {target.root}, where {free / GIB:.1f} GiB are free. Free some "
-            "space, or choose another disk with --models-dir FOLDER (or HF_HOME).",
+            "space, or choose another disk with --to FOLDER (or HF_HOME).",
             code="no_space",
         )
 

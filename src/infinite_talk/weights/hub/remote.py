@@ -182,11 +182,11 @@ def no_space(error: OSError, full: bool = True) -> NoSpaceError:
     where = f" ({error.filename})" if error.filename else ""
     if not full:
         return NoSpaceError(
-            f"The download cannot be written{where}: {error.strerror}. Choose another --models-dir."
+            f"The download cannot be written{where}: {error.strerror}. Choose another folder with --to."
         )
     return NoSpaceError(
         f"The disk is full{where}: {error.strerror}. What has arrived is kept; free some space, or choose another "
-        "--models-dir, and run the same command again.",
+        "folder with --to, and run the same command again.",
         code="no_space",
     )
 

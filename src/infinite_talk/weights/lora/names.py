@@ -8,8 +8,10 @@ All three are read independently, so that every mixture is understood.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from enum import StrEnum
+
+from infinite_talk.models.dit import DiTConfig
+from infinite_talk.models.dit.keys import diffusers_name, names
 
 
 class Kind(StrEnum):
@@ -104,63 +106,30 @@ _PREFIXES = (
     "lycoris_",
 )
 
-_IN_BLOCK = {
-    "modulation": "scale_shift_table",
-    "self_attn.q": "attn1.to_q",
-    "self_attn.k": "attn1.to_k",
-    "self_attn.v": "attn1.to_v",
-    "self_attn.o": "attn1.to_out.0",
-    "self_attn.norm_q": "attn1.norm_q",
-    "self_attn.norm_k": "attn1.norm_k",
-    "norm3": "norm2",  # diffusers counts the norms in the order in which they run
-    "cross_attn.q": "attn2.to_q",
-    "cross_attn.k": "attn2.to_k",
-    "cross_attn.v": "attn2.to_v",
-    "cross_attn.o": "attn2.to_out.0",
-    "cross_attn.norm_q": "attn2.norm_q",
-    "cross_attn.norm_k": "attn2.norm_k",
-    "cross_attn.k_img": "attn2.add_k_proj",
-    "cross_attn.v_img": "attn2.add_v_proj",
-    "cross_attn.norm_k_img": "attn2.norm_added_k",
-    "norm_x": "norm_x",
-    "audio_cross_attn.q_linear": "audio_cross_attn.q_linear",
-    "audio_cross_attn.kv_linear": "audio_cross_attn.kv_linear",
-    "audio_cross_attn.proj": "audio_cross_attn.proj",
-    "ffn.0": "ffn.net.0.proj",
-    "ffn.2": "ffn.net.2",
-}
-_OUTSIDE = {
-    "patch_embedding": "patch_embedding",
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
-    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
-    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
-    "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
-    "audio_proj.proj1": "audio_proj.proj1",
-    "audio_proj.proj1_vf": "audio_proj.proj1_vf",
-    "audio_proj.proj2": "audio_proj.proj2",
-    "audio_proj.proj3": "audio_proj.proj3",
-    "audio_proj.norm": "audio_proj.norm",
-    "head": "head",
-    "head.head": "proj_out",
-    "head.modulation": "scale_shift_table",
-}
-"""Our layers, and what diffusers' ``WanTransformer3DModel`` calls them (its conversion script)."""
-
-
-def _spellings(layers: Mapping[str, str]) -> dict[str, str]:
-    """Every way to write a layer, with underscores for dots -> our name."""
-    return {
-        spelling.replace(".", "_"): ours for ours, theirs in layers.items() for spelling in (ours, theirs)
-    }
-
-
-_BLOCK_SPELLINGS, _OUTSIDE_SPELLINGS = _spellings(_IN_BLOCK), _spellings(_OUTSIDE)
 _BLOCK = re.compile(r"blocks[._](\d+)(?:[._](.+))?$")
+
+
+def _spellings() -> dict[str, str]:
+    """Every way to write a layer or a bare parameter, with underscores for dots -> our name; of blocks the first.
+
+    No two of them agree, so that one table serves for names with dots, with underscores, and with both, as
+    kohya's programs write them.
+    """
+    found = {"head": "head"}  # of its modulation
+    for name in names(DiTConfig(num_layers=1)):
+        ours, theirs = (
+            re.sub(r"\.(weight|bias)$", "", spelling) for spelling in (name, diffusers_name(name))
+        )
+        found |= dict.fromkeys((flat(ours), flat(theirs), flat(f"multitalk_{ours}")), ours)
+    return found
+
+
+def flat(name: str) -> str:
+    """A name with underscores for dots."""
+    return name.replace(".", "_")
+
+
+_LAYERS = _spellings()
 
 
 def split(key: str) -> tuple[str, Kind] | None:
@@ -175,16 +144,15 @@ def split(key: str) -> tuple[str, Kind] | None:
 
 
 def our_name(name: str) -> str:
-    """Our name of a layer or bare parameter in any spelling."""
+    """Our name of a layer or bare parameter in any spelling; without wrappers, if we have none like it."""
     stripped = _stripped(name)
-    # No two spellings agree with underscores for dots, so that one table serves for both; kohya files mix them.
     if found := _BLOCK.match(stripped):
         number, rest = found[1], found[2]
         if rest is None:
             return f"blocks.{number}"
-        if ours := _BLOCK_SPELLINGS.get(rest.replace(".", "_")):
-            return f"blocks.{number}.{ours}"
-    return _OUTSIDE_SPELLINGS.get(stripped.replace(".", "_"), stripped)
+        if ours := _LAYERS.get(flat(f"blocks.0.{rest}")):
+            return ours.replace("0", number, 1)
+    return _LAYERS.get(flat(stripped), stripped)
 
 
 def _stripped(name: str) -> str:
@@ -196,9 +164,9 @@ def _stripped(name: str) -> str:
 
 def unsupported(keys: list[str]) -> str | None:
     """The kind of adapter that keys with an unknown ending stand for, if it has a name."""
-    return next((name for part, name in _UNSUPPORTED.items() if any(part in key for key in keys)), None)
+    return next((kind for part, kind in _UNSUPPORTED.items() if any(part in key for key in keys)), None)
 
 
 def origin(keys: list[str]) -> str | None:
     """What a LoRA with layers that we lack is or was made for, if that shows in the names."""
-    return next((name for part, name in _ELSEWHERE.items() if any(part in key for key in keys)), None)
+    return next((made for part, made in _ELSEWHERE.items() if any(part in key for key in keys)), None)
