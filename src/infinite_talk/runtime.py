@@ -35,8 +35,8 @@ from infinite_talk.weights.builder import build
 from infinite_talk.weights.checkpoint import Part
 from infinite_talk.weights.lora import Merging, attach
 from infinite_talk.weights.model import Model, open_model
-from infinite_talk.weights.reader import shapes_of
 from infinite_talk.weights.precision import AsStored
+from infinite_talk.weights.reader import shapes_of
 from infinite_talk.weights.sizes import dtype_of, sizes_of
 from infinite_talk.weights.tokenizer import tokenizer_of
 
