@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from infinite_talk import settings
 from infinite_talk.errors import CheckpointError
 from infinite_talk.request import Compat
+from infinite_talk.settings import LoRA
 from infinite_talk.weights.builder import listed
 from infinite_talk.weights.lora.deltas import (
     PATCHES,
@@ -143,7 +143,7 @@ class Adapter:
         return "It was made for another model, or the file is damaged."
 
 
-def open_lora(lora: settings.LoRA, *, compat: Compat = Compat.FIXED) -> Adapter:
+def open_lora(lora: LoRA, *, compat: Compat = Compat.FIXED) -> Adapter:
     """Open a LoRA file, or a folder of PEFT; names and shapes are read, and nothing else.
 
     Raises:
