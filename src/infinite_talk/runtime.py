@@ -222,7 +222,8 @@ class Runtime:
         assert plan is not None and self._listen is not None
         self._listen(Progress(phase=Phase.LOADING, runs=str(how)))
         merged = [lora for lora in self.model.loras if lora.merge]
-        merging = Merging(merged, how.policy, shapes_of(opened.weights), fallback=Q8_0) if merged else None
+        shapes = shapes_of(opened.weights)
+        merging = Merging(merged, how.policy, shapes, fallback=Q8_0) if merged else None
         transformer = build(
             lambda: WanTransformer(opened.config, attention=how.attention.kernel),
             opened.weights,
@@ -231,9 +232,11 @@ class Runtime:
             source=opened.title,
             policy=merging or how.policy,
         )
-        if beside := [lora for lora in self.model.loras if not lora.merge]:
+        beside = [lora for lora in self.model.loras if not lora.merge]
+        notes = [note for lora in beside if not lora.off for note in lora.notes(shapes)]
+        if beside := [*beside, *(merging.rest if merging else ())]:
             attach(transformer, beside)
-        for note in merging.notes if merging else ():
+        for note in (*(merging.notes if merging else ()), *notes):
             self._say(note)
         _adapt(transformer, plan)
         if how.device.type == "cuda":
