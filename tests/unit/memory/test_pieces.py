@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from infinite_talk.memory.workspace import block_workspace, condition_bytes
+from infinite_talk.memory.workspace import block_workspace, context_bytes
 from infinite_talk.models.dit import Condition, DiTConfig, WanTransformer, blocks, concatenate, speech
 from infinite_talk.models.dit.condition import Context
 from infinite_talk.ops.pieces import by_pieces, cuts_of
@@ -70,16 +70,15 @@ def test_keys_and_values_made_anew_are_the_kept_ones(net: WanTransformer, people
         concatenate([parts[0], whole[0]])
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_the_size_of_a_condition(net: WanTransformer, kept: bool) -> None:
+def test_the_size_of_a_context(net: WanTransformer) -> None:
     lean, given = copy.deepcopy(net), inputs(2, batch=1)
-    lean.keep_keys_values = kept
+    lean.keep_keys_values = False
     with LiveBytes() as live, torch.no_grad():
         condition = lean.condition(**given)
-        held = live.now + (0 if kept else given["reference"].nbytes)
+        held = live.now
     tokens = condition.grid[0] * condition.grid[1] * condition.grid[2]
-    planned = condition_bytes(CONFIG, tokens, condition.grid[0], 4, people=2, kept=kept)
-    small = [condition.classes, *(condition.context.voices if condition.context else ())]
+    planned = context_bytes(CONFIG, tokens, condition.grid[0], 4, people=2)
+    small = [condition.classes, *condition.context.voices]
     assert planned == pytest.approx(held - sum(tensor.nbytes for tensor in small), rel=0.01)
 
 
@@ -120,10 +119,9 @@ def test_the_formula_of_a_block_is_what_it_takes(
     assert 0.97 * peak < planned < 1.15 * peak
 
 
-def test_a_window_at_480p_in_pieces_needs_a_third() -> None:
+def test_a_window_at_480p_in_pieces_needs_less_than_half() -> None:
     """The figures of the docstring."""
     full = DiTConfig()
     gib = [block_workspace(full, 32760, 2, rows) / 2**30 for rows in (None, 4096)]
     assert [round(value, 1) for value in gib] == [3.1, 1.2]
-    kept, made = (condition_bytes(full, 32760, 21, 2, kept=kept) / 2**30 for kept in (True, False))
-    assert (round(kept, 2), round(made, 2)) == (1.43, 0.03)
+    assert round(context_bytes(full, 32760, 21, 2) / 2**30, 2) == 0.02
