@@ -93,21 +93,30 @@ class Rooms:
     @torch.inference_mode()
     def encode_video(self, video: torch.Tensor) -> torch.Tensor:
         """Frames ``(3, F, H, W)`` in [-1, 1] as a normalised latent ``(16, T, h, w)``, float32."""
-        video = video[None].to(self.device, torch.float32)
         with self.using(self.vae) as vae:
-            if video[0, 0].numel() * _bytes_per_pixel(vae) <= BYTES_AT_ONCE:
-                return vae.encode(video)[0]
-            return torch.cat(list(vae.encode_chunks(video)), dim=2)[0]
+            video = video[None].to(self.device, torch.float32)
+            small = video[0, 0].numel() * _bytes_per_pixel(vae) <= BYTES_AT_ONCE
+            latent = vae.encode(video) if small else torch.cat(list(vae.encode_chunks(video)), dim=2)
+        return latent[0]
 
     @torch.inference_mode()
     def decode_video(self, latent: torch.Tensor) -> torch.Tensor:
         """The inverse: frames ``(3, F, H, W)`` in [-1, 1], float32."""
-        pixels = TEMPORAL_STRIDE * SPATIAL_STRIDE**2 * latent[0, 0].numel()  # that one latent frame becomes
+        if self.tiny_vae is not None:
+            with self.using(self.tiny_vae) as tiny:
+                return torch.cat(list(tiny.decode_chunks(latent[None])), dim=2)[0]
         with self.using(self.vae) as vae:
-            at_once = max(1, int(BYTES_AT_ONCE / (pixels * _bytes_per_pixel(vae))))
+            at_once = self._latents_at_once(latent, vae)
             if at_once >= latent.shape[1]:
                 return vae.decode(latent[None])[0]
             return torch.cat(list(vae.decode_chunks(latent[None], at_once)), dim=2)[0]
+
+    def _latents_at_once(self, latent: torch.Tensor, vae: VideoVAE) -> int:
+        """Latent frames that the codec takes at a time."""
+        if self.decode_frames is not None:
+            return max(1, self.decode_frames // TEMPORAL_STRIDE)
+        pixels = TEMPORAL_STRIDE * SPATIAL_STRIDE**2 * latent[0, 0].numel()  # that one latent frame becomes
+        return max(1, int(BYTES_AT_ONCE / (pixels * _bytes_per_pixel(vae))))
 
 
 def _bytes_per_pixel(vae: VideoVAE) -> float:

@@ -40,6 +40,8 @@ from infinite_talk.weights.reader import shapes_of
 from infinite_talk.weights.sizes import dtype_of, sizes_of
 
 CPU = torch.device("cpu")
+TEXT_LAYERS = "model.block"
+"""Where the layers of the text encoder are, which pass through one by one where it does not fit."""
 
 
 class Runtime:
@@ -191,7 +193,7 @@ class Runtime:
         if self._stream is not None:
             self._stream.swap(plan.blocks_to_swap, plan.prefetch_blocks)
             with self._transformer.at_hand() as transformer:
-                transformer.rows_at_once = plan.rows_at_once
+                _adapt(transformer, plan)
         others = self._others
         return Rooms(
             transformer=self._transformer,
@@ -232,7 +234,7 @@ class Runtime:
             attach(transformer, beside)
         for note in merging.notes if merging else ():
             self._say(note)
-        transformer.rows_at_once = plan.rows_at_once
+        _adapt(transformer, plan)
         if how.device.type == "cuda":
             self._stream = stream_blocks(transformer, plan.blocks_to_swap, plan.prefetch_blocks, how.device)
             if self._stream.note:
@@ -243,16 +245,20 @@ class Runtime:
         return lambda: self._build(part)
 
     def _build(self, part: Part) -> nn.Module:
-        opened, plan = self.model.parts[part], self._plan
+        opened, device, plan = self.model.parts[part], self.how.device, self._plan
         assert plan is not None
-        device = CPU if part is Part.TEXT and plan.text_on_host else self.how.device
-        return build(
+        swap = plan.text_blocks_to_swap if part is Part.TEXT else 0
+        model = build(
             lambda: self._module(part),
             opened.weights,
             dtype=dtype_of(part, opened, device),
-            device=device,
+            device=CPU if swap else device,
             source=opened.title,
         )
+        if swap:
+            stream_blocks(model, swap, 1, device, name=TEXT_LAYERS)
+            model.to(device)
+        return model
 
     def _module(self, part: Part) -> nn.Module:
         opened = self.model.parts[part]
@@ -266,6 +272,11 @@ class Runtime:
             Part.SPEECH: SpeechEncoder,
         }
         return kinds[part](config)
+
+
+def _adapt(transformer: WanTransformer, plan: MemoryPlan) -> None:
+    transformer.rows_at_once = plan.rows_at_once
+    transformer.keep_keys_values = plan.keep_keys_values
 
 
 def work_of(request: Request, source: Source, windows: Plan) -> Work:

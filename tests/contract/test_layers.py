@@ -26,7 +26,11 @@ MAY_USE: dict[str, set[str]] = {
     "weights": {"models", "ops", "presets", "rooms", "device", "memory"} | NOUNS,
     "estimate": {"weights", "plan", "presets"} | NOUNS,
     "generate": {"rooms", "presets", "models"} | ROOMS | NOUNS,
-    "engine": {"generate", "rooms", "presets", "device", "weights", "bundled", "estimate"} | ROOMS | NOUNS,
+    "effective": {"device", "ops", "weights"} | NOUNS,
+    "runtime": {"effective", "device", "memory", "models", "ops", "presets", "rooms", "weights"}
+    | ROOMS
+    | NOUNS,
+    "engine": {"generate", "presets", "runtime", "weights", "bundled"} | ROOMS | NOUNS,
     "bundled": set(),
     "frontends": {"", "lipsync", "frontends"},
 }

@@ -187,8 +187,8 @@ class _Search:
         for root in self.roots:
             if root not in self._scanned:
                 self._scanned[root] = scan(root)
-            if fitting := [one for one in self._scanned[root] if one.seen.part == part]:
-                return self._whole(self._chosen(part, fitting, root), part)
+            if fitting := [one for one in self._scanned[root] if one.seen.part == part and not one.missing]:
+                return self._chosen(part, fitting, root).paths
         return ()
 
     def _of_catalogue(self, part: str) -> tuple[Path, ...]:
@@ -215,15 +215,6 @@ class _Search:
             )
         return chosen
 
-    def _whole(self, one: Candidate, part: str) -> tuple[Path, ...]:
-        if one.missing:
-            raise CheckpointError(
-                f"The {WORDS.get(part, part)} in {one.place} lacks {len(one.missing)} of its files: "
-                f"{', '.join(one.missing[:5])}. Download them again.",
-                code="checkpoint_missing",
-            )
-        return one.paths
-
     def _named(self, path: Path, part: str) -> Path:
         if path.exists():
             return path
@@ -235,9 +226,11 @@ class _Search:
             return _incomplete(self.preset, self.places)
         looked = ", ".join(map(str, self.roots)) or "no folder was given"
         name = PULL.get(part, part)
+        damaged = [one.damage for scanned in self._scanned.values() for one in scanned if one.damage]
+        passed_over = "; ".join(text.removesuffix(".") for text in damaged[:3])
         return CheckpointError(
-            f"The {WORDS[part]} is missing (looked in: {looked}). Get it with 'infinite-talk models pull {name}', "
-            f"or name the file with {FLAGS[part]}.",
+            f"The {WORDS[part]} is missing (looked in: {looked}). {f'Passed over: {passed_over}. ' if damaged else ''}"
+            f"Get it with 'infinite-talk models pull {name}', or name the file with {FLAGS[part]}.",
             code="checkpoint_missing",
         )
 

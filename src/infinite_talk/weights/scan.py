@@ -26,6 +26,8 @@ SUFFIXES = {".safetensors", ".gguf", ".pth", ".pt", ".bin"}
 _DEPTH = 4
 _SKIPPED = {"loras", "lora", "controlnet", "embeddings", "upscale_models", "custom_nodes", "output", "input"}
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.\w+)$")
+_OTHERS = {"checkpoint_unknown", "checkpoint_mismatch"}
+"""Codes of files that are whole but not for us."""
 _PICKLES = {".pth", ".pt", ".bin"}
 
 
@@ -44,6 +46,14 @@ class Candidate:
         return self.paths[0] if len(self.paths) == 1 and not self.missing else self.paths[0].parent
 
     @property
+    def damage(self) -> str | None:
+        """Why it cannot be read, if it may have been meant: not for files of other models."""
+        if self.missing:
+            some = ", ".join(self.missing[:3]) + (", ..." if len(self.missing) > 3 else "")
+            return f"{self.place} lacks {len(self.missing)} of its files: {some}"
+        return None if self.seen.code in _OTHERS else self.seen.reason
+
+    @property
     def order(self) -> tuple[int, int, str]:
         """Which comes first where any would do: safetensors, GGUF, then pickles; the larger file; by name."""
         suffix = self.paths[0].suffix.lower()
@@ -52,7 +62,7 @@ class Candidate:
 
 
 def scan(root: Path) -> tuple[Candidate, ...]:
-    """Every checkpoint below a folder that is a part of a model, each file once; in order of name."""
+    """Every checkpoint below a folder, each file once, in order of name; also what is damaged or of no use here."""
     from infinite_talk.weights.checkpoint import identify
 
     found: list[Candidate] = []
@@ -63,9 +73,7 @@ def scan(root: Path) -> tuple[Candidate, ...]:
             if real in known:
                 continue
             known.add(real)
-            seen = identify(*paths)
-            if seen.part is not None:
-                found.append(Candidate(paths, seen, missing))
+            found.append(Candidate(paths, identify(*paths), missing))
     return tuple(found)
 
 

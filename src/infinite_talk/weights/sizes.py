@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -98,23 +99,27 @@ def _count(opened: Checkpoint) -> int:
 
 
 def _bytes(opened: Checkpoint, base: int) -> float:
-    """Packed matrices stay as they are, everything else is cast."""
-    stored = packed_sizes(opened.weights)
-    shapes = shapes_of(opened.weights)
-    return float(sum(stored.get(name, base * prod(shape)) for name, shape in shapes.items()))
+    """Packed matrices of layers stay as they are, everything else is cast."""
+    stored, shapes = packed_sizes(opened.weights), shapes_of(opened.weights)
+    kept = {name: size for name, size in stored.items() if "embed_tokens" not in name}
+    return float(sum(kept.get(name, base * prod(shape)) for name, shape in shapes.items()))
 
 
 def _text(opened: Checkpoint, dtype: torch.dtype) -> Encoder:
     sizes, base = opened.config, dtype.itemsize
-    return text_encoder(
-        weights=_bytes(opened, base),
+    plain = text_encoder(
         parameters=_count(opened),
+        layers=sizes.num_layers,
+        vocabulary=sizes.vocab_size,
         dim=sizes.dim,
         ffn=sizes.dim_ffn,
         heads=sizes.num_heads,
         length=sizes.text_len,
         base=base,
     )
+    rows = base * sizes.vocab_size * sizes.dim  # the embedding is a table, which is never packed
+    packed = _bytes(opened, base) - rows
+    return replace(plain, weights=packed + rows, layer=packed / sizes.num_layers)
 
 
 def _vision(opened: Checkpoint, dtype: torch.dtype) -> Encoder:

@@ -14,13 +14,14 @@ from infinite_talk.errors import CapabilityError, CheckpointError
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.ops.linear import Packed, PackedLinear
 from infinite_talk.ops.linear.float8 import PLAIN_E4M3FN
+from infinite_talk.ops.linear.lora import LoRALinear
 from infinite_talk.ops.linear.mxfp4 import MXFP4
 from infinite_talk.ops.linear.nf4 import NF4
 from infinite_talk.ops.linear.nvfp4 import NVFP4
 from infinite_talk.ops.linear.scaled import FP8_E4M3FN, INT8
 from infinite_talk.settings import LoRA, Quantization
 from infinite_talk.weights.builder import build
-from infinite_talk.weights.lora import Merging, merge_lora, open_lora, read_adapter
+from infinite_talk.weights.lora import Merging, attach, merge_lora, open_lora, read_adapter
 from infinite_talk.weights.lora.adapter import Adapter
 from infinite_talk.weights.precision import FORMATS, Policy
 from infinite_talk.weights.reader import TensorFiles
@@ -81,11 +82,34 @@ class TestWeights:
         "kind", [Quantization.DISABLED, Quantization.INT8, Quantization.FP8_E4M3FN_SCALED_FAST]
     )
     def test_a_packed_weight(self, stored, kind: Quantization) -> None:
-        """It stays in the file's format where the policy has none of its own."""
+        """It takes additions on its way into another format; in its own it is left for run time."""
         policy = Policy(kind, FORMATS[kind])
         value = packed(stored, noise(*SHAPES[LINEAR], seed=3))
-        found = self.merging(policy).store(LINEAR, value, torch.bfloat16)
-        same(found, packed(policy.format or stored, value.unpack() + self.delta(LINEAR)))
+        merging = self.merging(policy)
+        found = merging.store(LINEAR, value, torch.bfloat16)
+        as_it_is = policy.store(LINEAR, value, torch.bfloat16)
+        if as_it_is.parts is value.parts:
+            same(found, as_it_is)
+            assert [adapter.touches for adapter in merging.rest] == [(LINEAR,)] * 2
+            assert [adapter.strength for adapter in merging.rest] == [0.7, -1.3]
+            assert not any(adapter.merge for adapter in merging.rest)
+            assert merging.notes[0].startswith("1 weights stay packed")
+        else:
+            same(found, packed(policy.format, value.unpack() + self.delta(LINEAR)))
+            assert merging.rest == merging.notes == ()
+
+    def test_why_a_packed_weight_takes_no_additions(self) -> None:
+        """Rounded to the steps on which it lies already, it keeps hardly anything of a small one."""
+        weight, small = 0.02 * noise(256, 256, seed=1), 0.001 * noise(256, 256, seed=2)
+
+        def rounded(matrix: Tensor) -> Tensor:
+            return packed(NF4, matrix).unpack()
+
+        def arrives(change: Tensor) -> float:
+            return float((change * small).sum() / (small * small).sum())
+
+        assert arrives(rounded(weight + small) - rounded(weight)) > 0.9
+        assert arrives(rounded(rounded(weight) + small) - rounded(weight)) < 0.3
 
     def test_a_packed_weight_of_what_is_kept(self) -> None:
         name = "text_embedding.2.weight"
@@ -94,12 +118,15 @@ class TestWeights:
         policy = Policy(Quantization.NF4, NF4)
         torch.testing.assert_close(self.merging(policy).store(name, value, torch.float32), expected)
         for as_it_is in (None, Policy(Quantization.DISABLED, None)):
-            same(self.merging(as_it_is).store(name, value, torch.float32), packed(INT8, expected))
+            merging = self.merging(as_it_is)
+            assert merging.store(name, value, torch.float32) is value
+            assert {adapter.touches for adapter in merging.rest} == {(name,)}
 
-    def test_a_plain_float8_weight_stays_one(self) -> None:
+    def test_a_plain_float8_weight_is_a_packed_one(self) -> None:
         weight = noise(*SHAPES[LINEAR], seed=3).to(torch.float8_e4m3fn)
-        found = self.merging(Policy(Quantization.DISABLED, None)).store(LINEAR, weight, torch.bfloat16)
-        same(found, packed(PLAIN_E4M3FN, weight.float() + self.delta(LINEAR)))
+        merging = self.merging(Policy(Quantization.DISABLED, None))
+        same(merging.store(LINEAR, weight, torch.bfloat16), Packed(PLAIN_E4M3FN, (64, 48), {"data": weight}))
+        assert len(merging.rest) == 2
 
     def test_without_a_dtype_a_weight_keeps_its_own(self) -> None:
         weight = noise(*SHAPES[LINEAR], seed=3).bfloat16()
@@ -122,6 +149,21 @@ class TestWeights:
             Merging([read_adapter(broken, strength=0.0)], None, SHAPES).store(LINEAR, weight, None) is weight
         )
 
+    DORA = written(random_lora(3), lambda name: name) | {
+        "blocks.0.ffn.0.dora_scale": torch.full((64, 1), 5.0)
+    }
+
+    @pytest.mark.parametrize("stored", [INT8, NF4], ids=lambda kind: kind.name)
+    def test_a_dora_is_merged_into_packed_weights_all_the_same(self, stored) -> None:
+        value = packed(stored, noise(*SHAPES[LINEAR], seed=3))
+        dora = read_adapter(self.DORA, strength=0.5)
+        merging = Merging([dora, adapter_of(random_lora(1))], None, SHAPES, fallback=INT8)
+        wide = value.unpack()
+        expected = wide + (0.5 * dora.additions[LINEAR][0].delta.of(wide) + random_lora(1).delta(LINEAR))
+        same(merging.store(LINEAR, value, torch.bfloat16), packed(stored, expected))
+        assert merging.rest == ()
+        assert f"unpacked from {stored.name} and packed again as {stored.name}" in merging.notes[0]
+
     @dataclass(frozen=True)
     class ReadOnly:
         """A format without a packer."""
@@ -139,20 +181,22 @@ class TestWeights:
         ) -> Tensor:
             raise NotImplementedError
 
-    def test_a_format_that_can_be_read_only(self) -> None:
+    def test_a_dora_on_a_format_that_can_be_read_only(self) -> None:
         value = Packed(self.ReadOnly(), (64, 48), {"data": noise(64, 48, seed=1)})
-        merging = self.merging(Policy(Quantization.GGUF, None), fallback=INT8)
-        same(merging.store(LINEAR, value, torch.bfloat16), packed(INT8, value.unpack() + self.delta(LINEAR)))
-        (note,) = merging.notes
-        assert "1 weights" in note
-        assert "int8" in note
-        assert "Q2_X" in note
+        dora = read_adapter(self.DORA)
+        merging = Merging([dora], Policy(Quantization.GGUF, None), SHAPES, fallback=INT8)
+        wide = value.unpack()
+        expected = wide + dora.additions[LINEAR][0].delta.of(wide)
+        same(merging.store(LINEAR, value, torch.bfloat16), packed(INT8, expected))
+        assert "unpacked from Q2_X and packed again as int8" in merging.notes[0]
+        with pytest.raises(CapabilityError, match=r"blocks\.0\.ffn\.0\.weight.*read only"):
+            Merging([dora], None, SHAPES).store(LINEAR, value, torch.bfloat16)
 
     def test_a_sum_beyond_the_format(self) -> None:
-        large = Random({"blocks.0.ffn.0": (torch.full((64, 1), 500.0), torch.ones(1, 48), None)}, {})
+        large = self.DORA | {"blocks.0.ffn.0.dora_scale": torch.full((64, 1), 1e5)}
         value = packed(PLAIN_E4M3FN, noise(64, 48, seed=1))
         with pytest.raises(CapabilityError, match=r"blocks\.0\.ffn\.0\.weight.*scaled") as caught:
-            Merging([adapter_of(large)], None, SHAPES, fallback=INT8).store(LINEAR, value, None)
+            Merging([read_adapter(large)], None, SHAPES, fallback=INT8).store(LINEAR, value, None)
         assert caught.value.code == "out_of_range"
 
     def test_nan_in_an_adapter_is_named(self) -> None:
@@ -227,6 +271,24 @@ class TestBuild:
             policy=Merging([adapter_of(lora, 0.8)], None, SHAPES),
         )
         assert all(torch.equal(a, b) for a, b in zip(made.parameters(), parameters.parameters(), strict=True))
+
+    @pytest.mark.parametrize("stored", [FP8_E4M3FN, NF4], ids=lambda kind: kind.name)
+    def test_a_packed_file_is_built_and_what_is_left_attached(self, stored) -> None:
+        lora, state = random_lora(), plain_model().state_dict()
+        blocks = [
+            n for n, t in state.items() if n.startswith("blocks") and n.endswith("weight") and t.dim() == 2
+        ]
+        state |= {name: packed(stored, state[name]) for name in blocks}
+        merging = Merging([adapter_of(lora, 0.5)], Policy(Quantization.DISABLED, None), SHAPES)
+        made = build(lambda: WanTransformer(CONFIG), state, policy=merging, dtype=torch.float32)
+        attach(made, merging.rest)
+        assert isinstance(made.blocks[0].ffn[0], LoRALinear)
+        assert not isinstance(made.text_embedding[2], LoRALinear)
+        plain = {name: t.unpack() if isinstance(t, Packed) else t for name, t in state.items()}
+        for name in lora.names:
+            plain[name] = plain[name] + 0.5 * lora.delta(name)
+        twin = build(lambda: WanTransformer(CONFIG), plain)
+        torch.testing.assert_close(predicted(made), predicted(twin), atol=1e-4, rtol=1e-4)
 
     def test_one_that_does_not_fit_stops_before_anything_is_read(self) -> None:
         with pytest.raises(CheckpointError, match="without a target"):

@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from infinite_talk import settings
 from infinite_talk.errors import CheckpointError
 from infinite_talk.request import Compat
+from infinite_talk.settings import LoRA
 from infinite_talk.weights.builder import listed
-from infinite_talk.weights.lora.deltas import PATCHES, PLAIN, Delta, Parts, Scaling, Shape, deltas_of, fits
+from infinite_talk.weights.lora.deltas import (
+    PATCHES,
+    PLAIN,
+    Decomposed,
+    Delta,
+    Parts,
+    Scaling,
+    Shape,
+    deltas_of,
+    fits,
+)
 from infinite_talk.weights.lora.names import Kind, origin, split, unsupported
 from infinite_talk.weights.reader import TensorFiles, shapes_of
 
@@ -61,6 +71,15 @@ class Adapter:
         if isinstance(self.strength, float):
             return self.strength
         return self.strength[min(step, len(self.strength) - 1)]
+
+    def only(self, names: Iterable[str]) -> Adapter:
+        """The part of it that concerns these parameters, for run time."""
+        there = {name: self.additions[name] for name in names if name in self.additions}
+        return replace(self, additions=there, merge=False)
+
+    def must_merge(self, name: str) -> bool:
+        """Whether what it adds to a parameter depends on the parameter, as a DoRA does."""
+        return any(isinstance(addition.delta, Decomposed) for addition in self.additions.get(name, ()))
 
     def check(self, shapes: Mapping[str, Shape]) -> None:
         """Compare with the shapes of a model's parameters, by our names.
@@ -124,7 +143,7 @@ class Adapter:
         return "It was made for another model, or the file is damaged."
 
 
-def open_lora(lora: settings.LoRA, *, compat: Compat = Compat.FIXED) -> Adapter:
+def open_lora(lora: LoRA, *, compat: Compat = Compat.FIXED) -> Adapter:
     """Open a LoRA file, or a folder of PEFT; names and shapes are read, and nothing else.
 
     Raises:

@@ -21,14 +21,18 @@ class Merging:
     """A precision policy that adds LoRAs to the weights on their way; for ``build(policy=...)``.
 
     A weight is unpacked to float32, all additions are summed in float32, and the policy inside rounds or packs
-    the sum once. One weight is in memory at a time, on the device on which it comes. Where the policy keeps
-    what the file has, a packed weight is packed again in the same format.
+    the sum once. One weight is in memory at a time, on the device on which it comes.
+
+    A weight that comes packed and stays as it is cannot take additions: its numbers lie on the format's steps,
+    and most of what is smaller than half a step would round away (of a LoRA with 5 % of the weights' size 76 %
+    in nf4, 7 % in float8). It is left alone, and ``rest`` has what must be computed beside it. Only a DoRA,
+    which has to be merged, is packed again.
 
     Args:
         adapters: LoRAs with one strength each; those of strength 0 do nothing.
         policy: what weights go to afterwards; ``None`` keeps their form.
         shapes: of all weights of the model, by our names.
-        fallback: a format of weights for those of a packed weight whose own can be read only.
+        fallback: a format for a DoRA on weights whose own format can be read only.
 
     Raises:
         CheckpointError: an adapter does not fit; no weight has been read.
@@ -48,17 +52,28 @@ class Merging:
         self._policy = policy
         self._fallback = fallback
         self._notes = [note for adapter in self._adapters for note in adapter.notes(shapes)]
+        self._left: list[str] = []
         self._repacked: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def rest(self) -> tuple[Adapter, ...]:
+        """What has not been merged, for ``attach``; complete when the model is built."""
+        parts = (adapter.only(self._left) for adapter in self._adapters)
+        return tuple(part for part in parts if part.additions)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks for people; complete when the model is built."""
+        left = (
+            f"{len(self._left)} weights stay packed as the file has them, where merging would round a LoRA away; "
+            "it is computed beside them.",
+        )
         repacked = (
-            f"{count} weights with LoRA are kept as {new}, because {old} can be read only; compute the LoRA at "
-            "run time to keep them."
+            f"{count} weights with DoRA were unpacked from {old} and packed again as {new}; a part of it is "
+            "rounded away."
             for (old, new), count in self._repacked.items()
         )
-        return (*self._notes, *repacked)
+        return (*self._notes, *(left if self._left else ()), *repacked)
 
     @torch.no_grad()
     def store(self, name: str, value: Tensor | Packed, dtype: torch.dtype | None) -> Tensor | Packed:
@@ -72,32 +87,37 @@ class Merging:
         if not adapters:
             return self._store(name, value, dtype)
         value = as_stored(name, value)
+        kept = self._store(name, value, dtype) if isinstance(value, Packed) else None
+        stays = isinstance(value, Packed) and isinstance(kept, Packed) and kept.parts is value.parts
+        if kept is not None and stays and not any(adapter.must_merge(name) for adapter in adapters):
+            self._left.append(name)
+            return kept
         wide = value.unpack(torch.float32) if isinstance(value, Packed) else value.float()
         wide = wide + added(name, wide, adapters)
-        if isinstance(value, Tensor):
-            # Without a dtype a weight keeps that of the file; the builder rounds to the given one.
-            return self._store(name, wide if dtype else wide.to(value.dtype), dtype)
-        kept = self._store(name, wide, dtype)
-        if isinstance(kept, Packed) or not isinstance(self._store(name, value, dtype), Packed):
-            return kept
-        return self._packed_again(name, value, wide)
+        if isinstance(kept, Packed) and stays:
+            return self._packed_again(name, kept, wide)
+        # Without a dtype a weight keeps that of the file; the builder rounds to the given one.
+        plain = wide.to(value.dtype) if isinstance(value, Tensor) and dtype is None else wide
+        return self._store(name, plain, dtype)
 
     def _store(self, name: str, value: Tensor | Packed, dtype: torch.dtype | None) -> Tensor | Packed:
         return value if self._policy is None else self._policy.store(name, value, dtype)
 
-    def _packed_again(self, name: str, value: Packed, wide: Tensor) -> Packed:
-        """The sum in the format that the file has."""
+    def _packed_again(self, name: str, kept: Packed, wide: Tensor) -> Packed:
+        """The sum in the format that the weight has."""
+        new = kept.format
         try:
-            return Packed(value.format, value.shape, value.format.pack(wide))
+            parts = new.pack(wide)
         except CapabilityError as error:
             if self._fallback is None or error.code == "out_of_range":
                 raise CapabilityError(
-                    f"The weight {name} with its LoRA cannot be kept as {value.format.name}: {error.message} Or "
-                    "compute the LoRA at run time.",
+                    f"The weight {name} with its LoRA cannot be kept as {new.name}: {error.message}",
                     code=error.code,
                 ) from error
-        self._repacked[value.format.name, self._fallback.name] += 1
-        return Packed(self._fallback, value.shape, self._fallback.pack(wide))
+            new = self._fallback
+            parts = new.pack(wide)
+        self._repacked[kept.format.name, new.name] += 1
+        return Packed(new, kept.shape, parts)
 
 
 def added(name: str, weight: Tensor, adapters: Sequence[Adapter]) -> Tensor:
