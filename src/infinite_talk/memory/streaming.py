@@ -263,30 +263,41 @@ class BlockStream(nn.ModuleList):
         return {address for address, count in found.items() if count > 1}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: ARG002
-        """What ``to``, ``half`` and the like do: block by block, so that streamed ones never add up."""
+        """What ``to``, ``half`` and the like do: block by block, so that streamed ones never add up, and not at
+        all to streamed ones that keep their dtypes.
+        """
         self.release()
         with torch.inference_mode(False):
             device = fn(torch.empty(0, device=self.device)).device
-        count = len(self._parcels)
         for i, block in enumerate(self.children()):
-            if i in self._parcels:
+            if i not in self._parcels:
+                block._apply(fn)  # type: ignore[no-untyped-call]
+            elif any(fn(torch.empty(0, dtype=t.dtype)).dtype != t.dtype for t in tensors_of(block)):
                 self._parcels.pop(i).leave()
-            block._apply(fn)  # type: ignore[no-untyped-call]
-            if i in spread(len(self), count):
+                block._apply(fn)  # type: ignore[no-untyped-call]
                 self._parcels[i] = Parcel(block, device, self._shared())
         self.device, self._copies = device, None
+        stay = self._shared()
+        for i in self._parcels:
+            self._bring(self._block(i), stay)
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> nn.ModuleList:
         raise TypeError("streamed blocks cannot be copied; copy the model before its blocks are streamed")
 
 
-def together(total: int, swap: int) -> Callable[[str], str | None]:
-    """For ``build(together=...)``: weights of the blocks that ``stream_blocks`` will stream, block by block."""
-    streamed = {f"blocks.{i}" for i in spread(total, swap)}
+def together(total: int, swap: int, *, name: str = "blocks") -> Callable[[str], str | None]:
+    """For ``build(together=...)``: weights of the blocks that ``stream_blocks`` will stream, block by block.
 
-    def group(name: str) -> str | None:
-        block = ".".join(name.split(".", 2)[:2])
+    Args:
+        total: number of blocks.
+        swap, name: as for ``stream_blocks``.
+    """
+    streamed = {f"{name}.{i}" for i in spread(total, swap)}
+    depth = name.count(".") + 2
+
+    def group(weight: str) -> str | None:
+        block = ".".join(weight.split(".", depth)[:depth])
         return block if block in streamed else None
 
     return group
