@@ -17,7 +17,7 @@ from infinite_talk.errors import CapabilityError, OutOfMemoryError
 from infinite_talk.inputs.validate import prompts_of
 from infinite_talk.memory import MemoryPlan, ModelSizes, Work, allocator_limit, plan_memory, replan
 from infinite_talk.memory.speed import measured_speed
-from infinite_talk.memory.streaming import BlockStream, stream_blocks
+from infinite_talk.memory.streaming import BlockStream, stream_blocks, together
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
@@ -231,6 +231,7 @@ class Runtime:
             device=how.device,
             source=opened.title,
             policy=merging or how.policy,
+            together=self._together(opened.config.num_layers, plan.blocks_to_swap),
         )
         beside = [lora for lora in self.model.loras if not lora.merge]
         notes = [note for lora in beside if not lora.off for note in lora.notes(shapes)]
@@ -256,14 +257,18 @@ class Runtime:
             self._module(part),
             opened.weights,
             dtype=dtype_of(part, opened, device),
-            device=CPU if swap else device,
+            device=device,
             source=opened.title,
             policy=AsStored(),
+            together=self._together(opened.config.num_layers, swap, TEXT_LAYERS) if swap else None,
         )
         if swap:
             stream_blocks(model, swap, 1, device, name=TEXT_LAYERS)
-            model.to(device)
         return model
+
+    def _together(self, total: int, swap: int, name: str = "blocks") -> Callable[[str], str | None] | None:
+        """Which weights go to the host's memory while they are loaded: those that will be streamed to a GPU."""
+        return together(total, swap, name=name) if self.how.device.type == "cuda" else None
 
     def _module(self, part: Part) -> Callable[[], nn.Module]:
         """What makes the module. All that is read for it is read before, since ``build`` takes its memory away."""

@@ -37,9 +37,12 @@ class Parcel:
         """
         tensors = [tensor for tensor in tensors_of(module) if address_of(tensor) not in stay]
         memory = _gathered(module, tensors)
-        self._memory = _filled(tensors) if memory is None else memory
-        self.note = self._memory.pin(device)
+        self._memory = memory or HostMemory(sum(aligned(tensor.nbytes) for tensor in tensors))
+        self.note = self._memory.pin(device)  # before the tensors move in: copies to pinned memory are faster
         self._places = _places(tensors, self._memory.bytes, fresh=memory is None)
+        if memory is None:
+            for place in self._places:
+                place.home.copy_(place.tensor.detach())
         self._views: dict[int, list[Tensor]] = {}
         self.bytes: Tensor = self._memory.bytes[: self._end()]
         self.to_host()
@@ -105,16 +108,6 @@ def _gathered(module: nn.Module, tensors: list[Tensor]) -> HostMemory | None:
     ]
     inside = [start for start in places if 0 <= start < size and not start % ALIGNMENT]
     return memory if len(inside) == len(tensors) else None
-
-
-def _filled(tensors: list[Tensor]) -> HostMemory:
-    """New memory with the tensors one after the other."""
-    memory = HostMemory(sum(aligned(tensor.nbytes) for tensor in tensors))
-    start = 0
-    for tensor in tensors:
-        view(memory.bytes, start, _layout(tensor)).copy_(tensor.detach())
-        start += aligned(tensor.nbytes)
-    return memory
 
 
 def _places(tensors: list[Tensor], memory: Tensor, *, fresh: bool) -> list[_Place]:

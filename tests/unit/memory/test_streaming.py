@@ -204,6 +204,9 @@ def test_a_conversion_reaches_streamed_blocks(whole: WanTransformer) -> None:
     streamed.to(torch.bfloat16)
     assert {p.dtype for p in streamed.parameters()} == {torch.bfloat16}
     assert stream.host_bytes < 0.6 * before
+    places = [tensor.data_ptr() for tensor in tensors_of(stream[4])]
+    streamed.to(CPU)
+    assert [tensor.data_ptr() for tensor in tensors_of(stream[4])] == places  # nothing to convert
     expected = answers(copy.deepcopy(whole).to(torch.bfloat16))
     assert all(torch.equal(a, b) for a, b in zip(answers(streamed), expected, strict=True))
 
@@ -271,6 +274,14 @@ def test_blocks_gathered_by_loading_are_taken_over(whole: WanTransformer, kind: 
     stream = stream_blocks(streamed, 3, 1, CPU)
     assert {id(tensor): tensor.data_ptr() for tensor in tensors_of(stream)} == before
     assert all(torch.equal(a, b) for a, b in zip(answers(built()), answers(streamed), strict=True))
+
+
+def test_which_weights_are_gathered() -> None:
+    group = together(4, 2, name="model.block")
+    assert [group(f"model.block.{i}.layer.0.weight") for i in range(4)] == [
+        None, "model.block.1", None, "model.block.3",
+    ]  # fmt: skip
+    assert group("model.embed_tokens.weight") is None and group("blocks.1.weight") is None
 
 
 def test_a_gathered_block_that_has_got_a_lora_since_is_copied(whole: WanTransformer) -> None:
