@@ -45,20 +45,35 @@ if TYPE_CHECKING:
     from infinite_talk.inputs import read_job_file
     from infinite_talk.media.contact_sheet import contact_sheet
     from infinite_talk.media.recipe import Recipe, read_recipe
+    from infinite_talk.ops.attention.matrix import attention_matrix
     from infinite_talk.types import Clip
+    from infinite_talk.weights.convert import convert_model
+    from infinite_talk.weights.hub.pull import PullProgress
+    from infinite_talk.weights.hub.verify import Verified
     from infinite_talk.weights.manifest import verify_model
+    from infinite_talk.weights.shelf import identify_model, list_presets, pull_preset, verify_models
+    from infinite_talk.weights.support import precision_matrix
 
 _LATER = {
     "Clip": "types",
     "Engine": "engine",
     "Preview": "engine",
+    "PullProgress": "weights.hub.pull",
     "Recipe": "media.recipe",
     "Result": "engine",
+    "Verified": "weights.hub.verify",
+    "attention_matrix": "ops.attention.matrix",
     "contact_sheet": "media.contact_sheet",
+    "convert_model": "weights.convert",
+    "identify_model": "weights.shelf",
+    "list_presets": "weights.shelf",
+    "precision_matrix": "weights.support",
+    "pull_preset": "weights.shelf",
     "read_job_file": "inputs",
     "read_recipe": "media.recipe",
     "talk": "engine",
     "verify_model": "weights.manifest",
+    "verify_models": "weights.shelf",
     "window_seams": "engine",
 }
 """Names whose modules are loaded at first use: some bring torch, which a mere complaint should not wait for."""
@@ -94,6 +109,7 @@ __all__ = [
     "Precision",
     "Preview",
     "Progress",
+    "PullProgress",
     "Quantization",
     "Recipe",
     "Request",
@@ -103,11 +119,19 @@ __all__ = [
     "TakeError",
     "TeaCache",
     "UsageError",
+    "Verified",
     "__version__",
+    "attention_matrix",
     "contact_sheet",
+    "convert_model",
+    "identify_model",
+    "list_presets",
+    "precision_matrix",
+    "pull_preset",
     "read_job_file",
     "read_recipe",
     "talk",
     "verify_model",
+    "verify_models",
     "window_seams",
 ]

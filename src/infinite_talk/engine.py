@@ -11,20 +11,20 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from infinite_talk.errors import InputError, OutOfMemoryError
-from infinite_talk.inputs import prompts_of, read_source
-from infinite_talk.presets import given, resolve
+from infinite_talk.inputs import read_source
+from infinite_talk.presets import resolve
 from infinite_talk.progress import Listener, Phase, Progress, silent
 from infinite_talk.request import Request, Speaker
 from infinite_talk.settings import Settings
 from infinite_talk.types import FPS, Clip, Plan, Size, Source
-from infinite_talk.weights.manifest import EMBEDDED, read_manifest
+from infinite_talk.weights.manifest import EMBEDDED, bundle_folder, defaults_of
 
 if TYPE_CHECKING:
     import torch
 
     from infinite_talk.generate import Start
     from infinite_talk.media.recipe import Recipe
-    from infinite_talk.rooms import Rooms
+    from infinite_talk.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,11 @@ class Preview:
     frames: int
     windows: int
     passes: int  # of the transformer, in all
-    memory: float  # bytes at the peak, roughly
+    memory: float  # bytes on the device at the peak
+    host: float  # bytes of host memory beside a GPU; 0 on a CPU
     estimated_seconds: float  # that it will take, roughly
+    runs: str  # device, precision, attention
+    strategy: str  # what is done so that it fits, in one line
     notes: tuple[str, ...]  # what was changed or guessed in the media
 
     @property
@@ -95,67 +98,61 @@ class Engine:
         """``progress`` hears of the loading of the model, and is the default listener of every run.
 
         Raises:
-            CheckpointError: ``settings.model`` is not the folder of a complete model.
+            CheckpointError: ``settings.model`` is a folder whose ``model.json`` is damaged.
         """
         self.settings = settings or Settings()
         self._listen = progress
-        self._manifest = read_manifest(self.settings.model or EMBEDDED)
-        self.defaults = self._manifest.defaults
-        self._rooms: Rooms | None = None
+        self.defaults = defaults_of(self.settings)
+        self._runtime: Runtime | None = None
 
-    def load(self) -> Rooms:
-        """The models, read from disk at the first call.
+    @property
+    def embedded(self) -> bool:
+        """Whether the model is the one that comes with the package."""
+        return bundle_folder(self.settings) == EMBEDDED
+
+    def runtime(self, people: int = 1) -> Runtime:
+        """The model's files, opened, and what runs; weights are read when they are first needed.
+
+        Args:
+            people: how many will speak; may choose between the speech branches in a folder.
 
         Raises:
-            CheckpointError: a file is damaged.
-            CapabilityError: this machine cannot run the chosen device or precision.
+            CheckpointError: a file is missing, damaged, or does not fit.
+            CapabilityError: this machine cannot run what was chosen.
         """
-        if self._rooms is None:
-            import torch
+        from infinite_talk.runtime import Runtime
 
-            from infinite_talk.device import choose_device, choose_dtype
-            from infinite_talk.weights.bundle import load_bundle
-
-            if self.settings.threads is not None:
-                torch.set_num_threads(self.settings.threads)
-            self._listen(Progress(phase=Phase.LOADING))
-            device = choose_device(self.settings)
+        if self._runtime is None or not self._runtime.suits(people):
             with _memory_explained():
-                self._rooms = load_bundle(self._manifest.folder, device, choose_dtype(self.settings, device))
-        return self._rooms
+                runtime = Runtime.of(self.settings, people)
+            if self._runtime is not None and runtime.model.identity == self._runtime.model.identity:
+                runtime = self._runtime.also_for(people)
+            self._runtime = runtime
+        return self._runtime
 
     def preview(self, request: Request) -> Preview:
         """Check a request and say what it will make.
 
         Raises:
             UsageError, InputError: what is wrong with the request or its files.
+            CheckpointError, CapabilityError: of the model.
         """
         job = self.prepare(request)
-        # Not before: see ``prepare``.
-        from infinite_talk.denoise.guidance import branches
-        from infinite_talk.device import choose_device, choose_dtype, measure_speed
-        from infinite_talk.estimate import Speed, estimate
+        runtime = self.runtime(len(job.source.speech))
+        from infinite_talk.runtime import work_of
 
-        asked, windows = job.request, len(job.plan.windows)
-        asks = len(branches(given(asked.text_guidance), given(asked.audio_guidance), asked.compat))
-        passes = windows * given(asked.steps) * asks
-        device = choose_device(self.settings)
-        dtype = choose_dtype(self.settings, device)
-        cost = estimate(
-            {name: part.config for name, part in self._manifest.parts.items()},
-            job.source.size,
-            given(asked.window_frames),
-            windows,
-            passes,
-            Speed(measure_speed(device, dtype), dtype.itemsize),
-        )
+        plan = runtime.plan(job.request, job.source, job.plan, timed=True)
+        work = work_of(job.request, job.source, job.plan)
         return Preview(
             size=job.source.size,
             frames=job.plan.length,
-            windows=windows,
-            passes=passes,
-            memory=cost.memory,
-            estimated_seconds=cost.seconds,
+            windows=work.windows,
+            passes=work.windows * work.steps * work.branches,
+            memory=plan.peak,
+            host=plan.host,
+            estimated_seconds=plan.seconds_once + work.windows * plan.seconds_per_window,
+            runs=str(runtime.how),
+            strategy=plan.reason,
             notes=job.source.notes,
         )
 
@@ -188,20 +185,29 @@ class Engine:
     def clips(
         self, job: Job, *, start: Start | None = None, progress: Listener | None = None
     ) -> Generator[Clip]:
-        """The clips of a prepared job, from ``start`` on (default: all)."""
+        """The clips of a prepared job, from ``start`` on (default: all).
+
+        When the GPU's memory runs out, the window is made again on a plan that needs less, until there is none.
+        """
         from infinite_talk.generate import Start, generate
 
-        listen = progress or self._listen
-        rooms = self.load()
-        running = generate(job.request, job.source, rooms, start=start or Start(), listen=listen)
-        with closing(running):
-            while True:
-                with _memory_explained():
-                    clip = next(running, None)
-                if clip is None:
-                    break
-                yield clip
-        listen(Progress(phase=Phase.DONE, window=len(job.plan.windows), windows=len(job.plan.windows)))
+        listen, windows = progress or self._listen, len(job.plan.windows)
+        runtime = self.runtime(len(job.source.speech))
+        runtime.announce(listen)
+        plan = runtime.plan(job.request, job.source, job.plan)
+        start = start or Start()
+        while start.window < windows:
+            rooms = runtime.rooms(plan, listen)
+            running = generate(job.request, job.source, rooms, start=start, listen=listen)
+            with closing(running), runtime.short_of_memory() as short:
+                for clip in running:
+                    start = Start(clip.window.index + 1, clip.motion)
+                    yield clip
+            if short:
+                plan = runtime.lower(plan, job.request, job.source, job.plan)
+                note = f"The memory ran out in window {start.window + 1}; once more with less: {plan.reason}."
+                listen(Progress(phase=Phase.SAMPLING, window=start.window, windows=windows, note=note))
+        listen(Progress(phase=Phase.DONE, window=windows, windows=windows))
 
     def write(
         self,
@@ -229,7 +235,14 @@ class Engine:
         """
         from infinite_talk.media.take import Take
 
-        began, listen = perf_counter(), progress or self._listen
+        began = perf_counter()
+        said: list[str] = []
+
+        def listen(event: Progress) -> None:
+            if event.note:
+                said.append(event.note)
+            (progress or self._listen)(event)
+
         job = self.prepare(request, listen)
         recipe, shown = self.recipe(job), job.plan.shown
         with Take.open(output, recipe, shown, resume=resume, overwrite=overwrite) as take:
@@ -241,7 +254,7 @@ class Engine:
                         take.add(clip)
                         pace.append(clip.seconds)
             listen(Progress(phase=Phase.WRITING, window=len(shown.windows), windows=len(shown.windows)))
-            notes = (*job.source.notes, *take.notes, *self._cut_texts(job.request))
+            notes = (*job.source.notes, *take.notes, *said)
             timings = Timings(perf_counter() - began, tuple(pace), resumed)
             path = take.finish(job.source.soundtrack, report={"timings": asdict(timings), "notes": notes})
         listen(Progress(phase=Phase.DONE, window=len(shown.windows), windows=len(shown.windows)))
@@ -249,28 +262,25 @@ class Engine:
 
     def recipe(self, job: Job) -> Recipe:
         """Everything that the pixels of a job depend on."""
-        from infinite_talk.device import choose_device, precision_of
         from infinite_talk.media.recipe import Machine, Recipe
 
-        device = choose_device(self.settings)
+        runtime = self.runtime(len(job.source.speech))
         machine = Machine(
-            device=device.type,
-            precision=precision_of(self.settings, device),
+            device=runtime.how.device.type,
+            precision=runtime.how.precision,
             threads=self.settings.threads,
             crf=self.settings.crf,
+            quantization=runtime.how.quantization,
+            attention=runtime.how.attention.name,
+            decoder=runtime.decoder,
         )
-        model = {
-            "name": self._manifest.name,
-            "version": self._manifest.version,
-            "sha256": self._manifest.digest,
-        }
-        return Recipe.of(job.request, size=job.source.size, plan=job.plan.shown, machine=machine, model=model)
-
-    def _cut_texts(self, request: Request) -> tuple[str, ...]:
-        """One line for each text that was too long for the model; none when no model was needed."""
-        if self._rooms is None:
-            return ()
-        return self._rooms.text.notes((*prompts_of(request.prompt), given(request.negative_prompt)))
+        return Recipe.of(
+            job.request,
+            size=job.source.size,
+            plan=job.plan.shown,
+            machine=machine,
+            model=runtime.model.identity,
+        )
 
     @staticmethod
     def _start(window: int, motion: torch.Tensor | None) -> Start:

@@ -15,9 +15,11 @@ from infinite_talk.denoise.denoiser import Denoiser, Plain
 from infinite_talk.denoise.loop import denoise
 from infinite_talk.denoise.noise import NoiseSource, seeded
 from infinite_talk.denoise.sampler import Sampler
+from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.media.colour import ColourReference, match_colour
+from infinite_talk.models.dit import WanTransformer
 from infinite_talk.plan.windows import plan_official, plan_windows
-from infinite_talk.presets import given
+from infinite_talk.presets import Defaults, given
 from infinite_talk.progress import Clock, Listener, Phase, silent
 from infinite_talk.request import Compat, Request
 from infinite_talk.rooms import Rooms
@@ -44,25 +46,28 @@ def generate(
     """Let the portrait speak: yield finished clips, window by window, in order. ``request`` is resolved."""
     plan = plan_for(source, request)
     sampler, noise = Sampler.of(request), noise or seeded(request.seed)
-    clock = Clock(listen, windows=len(plan.windows), steps=sampler.steps, first=start.window)
+    clock = Clock(listen, len(plan.windows), sampler.steps, first=start.window, runs=rooms.runs)
     clock.phase(Phase.ENCODING)
     conditioning = encode(source, plan, request, rooms)
+    clock.say(conditioning.notes)
     references = References(source, given(request.window_frames), rooms)
-    denoiser = denoiser_for(request, sampler, rooms)
+    references.at(plan.windows[start.window].reference)  # before the transformer needs the memory
     motion, colours = start.motion, None
-    for window in plan.windows[start.window :]:
-        began = perf_counter()
-        clock.phase(Phase.SAMPLING)
-        if colours is None or not window.overlap:  # a new shot has colours of its own
-            colours = shot_colours(plan, window, references)
-        guide = guide_for(window, conditioning, references, motion, rooms)
-        latent = denoise(denoiser, sampler, guide, noise(window, guide.latent_shape), clock.step)
-        clock.phase(Phase.DECODING, sampler.steps)
-        video = match_colour(rooms.decode_video(latent), colours, request.colour_strength)
-        motion = video[:, -given(request.motion_frames) :].clone()
-        frames = to_bytes(video[:, window.overlap :][:, : window.new], request.compat)
-        clock.window_done()
-        yield Clip(window, frames, motion, perf_counter() - began)
+    with rooms.using(rooms.transformer) as transformer:
+        denoiser = denoiser_for(request, sampler, transformer, rooms.defaults)
+        for window in plan.windows[start.window :]:
+            began = perf_counter()
+            clock.phase(Phase.SAMPLING)
+            if colours is None or not window.overlap:  # a new shot has colours of its own
+                colours = shot_colours(plan, window, references)
+            guide = guide_for(window, conditioning, references, motion, rooms)
+            latent = denoise(denoiser, sampler, guide, noise(window, guide.latent_shape), clock.step)
+            clock.phase(Phase.DECODING, sampler.steps)
+            video = match_colour(rooms.decode_video(latent), colours, request.colour_strength)
+            motion = video[:, -given(request.motion_frames) :].clone()
+            frames = to_bytes(video[:, window.overlap :][:, : window.new], request.compat)
+            clock.window_done()
+            yield Clip(window, frames, motion, perf_counter() - began)
 
 
 def plan_for(source: Source, request: Request) -> Plan:
@@ -79,12 +84,16 @@ OFFICIAL_MAX_FRAMES = 1000
 """Where the official program stops when it is not told."""
 
 
-def denoiser_for(request: Request, sampler: Sampler, rooms: Rooms) -> Denoiser:
-    """The transformer, inside a step cache when the request wants one."""
-    if request.step_cache is None:
-        return Plain(rooms.transformer)
-    coefficients = rooms.defaults.step_cache_for(request.size)
-    return step_cache(rooms.transformer, sampler, request.step_cache, coefficients)
+def denoiser_for(
+    request: Request, sampler: Sampler, transformer: WanTransformer, defaults: Defaults
+) -> Denoiser:
+    """The transformer, inside a step cache when the request wants one, with LoRA strengths that follow the steps."""
+    denoiser: Denoiser = Plain(transformer)
+    if request.step_cache is not None:
+        coefficients = defaults.step_cache_for(request.size)
+        denoiser = step_cache(transformer, sampler, request.step_cache, coefficients)
+    strengths = varying_strengths(transformer)
+    return denoiser if strengths is None else WithStrengths(denoiser, strengths)
 
 
 def shot_colours(plan: Plan, window: Window, references: References) -> ColourReference:

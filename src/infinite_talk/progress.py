@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from time import perf_counter
@@ -39,6 +39,10 @@ class Progress:
     """Mean over this run so far; includes the window's decoding once a window is finished."""
     eta: float | None = None
     """Seconds until the last window is finished, when a guess is possible."""
+    runs: str = ""
+    """What runs: ``"cuda, bf16, fp8_e4m3fn_scaled_fast, attention sdpa"``; as soon as it is known."""
+    note: str = ""
+    """One line that a person should read: a fallback, a retry. Most events have none."""
 
 
 Listener = Callable[[Progress], None]
@@ -52,9 +56,9 @@ def silent(_event: Progress) -> None:
 class Clock:
     """Turns "this step is done" into events with speed and remaining time."""
 
-    def __init__(self, listen: Listener, *, windows: int, steps: int, first: int = 0) -> None:
-        """``first``: windows that were finished in an earlier run."""
-        self._listen, self._windows, self._steps = listen, windows, steps
+    def __init__(self, listen: Listener, windows: int, steps: int, *, first: int = 0, runs: str = "") -> None:
+        """``first``: windows that were finished in an earlier run; ``runs``: see ``Progress``."""
+        self._listen, self._windows, self._steps, self._runs = listen, windows, steps, runs
         self._first, self._window = first, first
         self._began = perf_counter()
 
@@ -72,8 +76,22 @@ class Clock:
                 steps=self._steps,
                 seconds_per_step=pace,
                 eta=None if pace is None else pace * left,
+                runs=self._runs,
             )
         )
+
+    def say(self, notes: Iterable[str]) -> None:
+        """Say some lines; the window is the current one."""
+        for note in notes:
+            self._listen(
+                Progress(
+                    phase=Phase.ENCODING,
+                    window=self._window,
+                    windows=self._windows,
+                    runs=self._runs,
+                    note=note,
+                )
+            )
 
     def step(self, step: int) -> None:
         """Step number ``step`` of the current window is done."""

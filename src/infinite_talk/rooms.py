@@ -1,11 +1,11 @@
-"""``Rooms``: the five models of one checkpoint, built once and shared by all runs."""
+"""``Rooms``: the five models of one checkpoint, built when they are needed and shared by all runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from torch import nn
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
+from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
@@ -27,46 +28,95 @@ model would take tens of gigabytes; in one piece is faster where it fits.
 """
 
 
+class Resident(Generic[M]):
+    """A model that is built at its first use, and then stays or leaves after each use.
+
+    What leaves is built again from its file, which the operating system keeps in memory while there is room: so
+    no copy of ours stands in the host's memory.
+    """
+
+    def __init__(self, make: Callable[[], M], *, keep: bool) -> None:
+        """``make`` builds the model on its device; ``keep``: whether it stays."""
+        self._make, self.keep = make, keep
+        self._model: M | None = None
+
+    @contextmanager
+    def at_hand(self) -> Iterator[M]:
+        """The model, for as long as the block lasts."""
+        if self._model is None:
+            self._model = self._make()
+        try:
+            yield self._model
+        finally:
+            if not self.keep:
+                self.release()
+
+    def release(self) -> None:
+        """Let the model go; its memory returns to the device."""
+        self._model = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rooms:
     """Models in evaluation mode on ``device``, and what they want by default."""
 
-    transformer: WanTransformer
-    vae: VideoVAE
-    text: TextEncoder
-    vision: ImageEncoder
-    speech: SpeechEncoder
+    transformer: WanTransformer | Resident[WanTransformer]
+    vae: VideoVAE | Resident[VideoVAE]
+    text: TextEncoder | Resident[TextEncoder]
+    vision: ImageEncoder | Resident[ImageEncoder]
+    speech: SpeechEncoder | Resident[SpeechEncoder]
     defaults: Defaults
     device: torch.device
     dtype: torch.dtype  # of the transformer; the other models keep what suits them
     name: str = "unnamed"
     version: str = "0"
+    tiny_vae: TinyVAE | Resident[TinyVAE] | None = None
+    """Decodes instead of ``vae``, for drafts; pictures and motion frames are encoded by ``vae`` all the same."""
+    runs: str = ""
+    """What runs, for people: ``"cuda, bf16, attention sdpa"``."""
+    decode_frames: int | None = None
+    """Video frames that the codec takes at a time; ``None``: what ``BYTES_AT_ONCE`` allows."""
+    vae_tile: int | None = None
+    """Side in pixels of the tiles in which the codec works; ``None``: whole frames."""
 
     @contextmanager
-    def using(self, model: M) -> Iterator[M]:
-        """Have ``model`` on the device for as long as the block lasts. Everything stays loaded here."""
-        yield model
+    def using(self, model: M | Resident[M]) -> Iterator[M]:
+        """Have ``model`` on the device for as long as the block lasts."""
+        if isinstance(model, Resident):
+            with model.at_hand() as built:
+                yield built
+        else:
+            yield model
 
     @torch.inference_mode()
     def encode_video(self, video: torch.Tensor) -> torch.Tensor:
         """Frames ``(3, F, H, W)`` in [-1, 1] as a normalised latent ``(16, T, h, w)``, float32."""
-        video = video[None].to(self.device, torch.float32)
         with self.using(self.vae) as vae:
-            if video[0, 0].numel() * self._bytes_per_pixel() <= BYTES_AT_ONCE:
+            video = video[None].to(self.device, torch.float32)
+            small = video[0, 0].numel() * _bytes_per_pixel(vae) <= BYTES_AT_ONCE
+            if small and self.vae_tile is None:
                 return vae.encode(video)[0]
-            return torch.cat(list(vae.encode_chunks(video)), dim=2)[0]
+            return vae.encode_pieces(video, self.vae_tile)[0]
 
     @torch.inference_mode()
     def decode_video(self, latent: torch.Tensor) -> torch.Tensor:
         """The inverse: frames ``(3, F, H, W)`` in [-1, 1], float32."""
-        pixels = TEMPORAL_STRIDE * SPATIAL_STRIDE**2 * latent[0, 0].numel()  # that one latent frame becomes
-        at_once = max(1, int(BYTES_AT_ONCE / (pixels * self._bytes_per_pixel())))
+        if self.tiny_vae is not None:
+            with self.using(self.tiny_vae) as tiny:
+                return torch.cat(list(tiny.decode_chunks(latent[None])), dim=2)[0]
         with self.using(self.vae) as vae:
-            if at_once >= latent.shape[1]:
-                return vae.decode(latent[None])[0]
-            return torch.cat(list(vae.decode_chunks(latent[None], at_once)), dim=2)[0]
+            return vae.decode_pieces(latent[None], self._latents_at_once(latent, vae), self.vae_tile)[0]
 
-    def _bytes_per_pixel(self) -> float:
-        """Bytes of the codec's widest map for one pixel of video."""
-        config = self.vae.config
-        return 4 * config.dim / config.patch**2
+    def _latents_at_once(self, latent: torch.Tensor, vae: VideoVAE) -> int:
+        """Latent frames that the codec takes at a time."""
+        if self.decode_frames is not None:
+            return max(1, self.decode_frames // TEMPORAL_STRIDE)
+        pixels = TEMPORAL_STRIDE * SPATIAL_STRIDE**2 * latent[0, 0].numel()  # that one latent frame becomes
+        return max(1, int(BYTES_AT_ONCE / (pixels * _bytes_per_pixel(vae))))
+
+
+def _bytes_per_pixel(vae: VideoVAE) -> float:
+    """Bytes of the codec's widest map for one pixel of video."""
+    return 4 * vae.config.dim / vae.config.patch**2

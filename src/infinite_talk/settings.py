@@ -92,6 +92,8 @@ class ModelFiles:
     adapter: Path | None = None
     """The speech branch (InfiniteTalk, MultiTalk), where the transformer's file lacks it."""
     vae: Path | None = None
+    tiny_vae: Path | None = None
+    """A tiny decoder (TAEHV, LightTAE) that makes the frames of a draft instead of the VAE's decoder."""
     text: Path | None = None
     tokenizer: Path | None = None
     """Folder with the text encoder's tokenizer."""
@@ -104,7 +106,7 @@ class Memory:
     """What the memory planner decides when it is not told."""
 
     blocks_to_swap: int | None = None
-    """Transformer blocks that live in host memory and are copied for each step; the last ones."""
+    """Transformer blocks that live in host memory and are copied for each step; evenly spread ones."""
     prefetch_blocks: int | None = None
     """How many blocks ahead the copies run."""
     vae_tiling: bool | None = None

@@ -139,6 +139,7 @@ class Conditioning:
         tuple[torch.Tensor, ...], ...
     ]  # per window and person (F, 5): numbers of the features heard
     token_masks: torch.Tensor  # (P + 1, latent H, latent W) in {0, 1}
+    notes: tuple[str, ...] = ()  # one line for each text that was cut
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
+from bench.common import RESULTS
+from bench.figures import CARD, NUMERICS, between, embedded
+from bench.precision_tables import BASE_BOUNDS, bound_of, tables
 
-from infinite_talk.frontends.cli.app import app
+from infinite_talk.frontends.cli.app import commands
 from infinite_talk.frontends.cli.flags import flags_of
 from infinite_talk.frontends.cli.reference import reference
+from infinite_talk.settings import Quantization
 from tests.contract.source import PACKAGE, ROOT
 
 DOCUMENTS = [
@@ -17,7 +23,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-COMMANDS = [info.callback for info in app.registered_commands]
+COMMANDS = list(commands().values())
 SPELLINGS = {
     name
     for command in COMMANDS
@@ -60,3 +66,31 @@ def test_every_room_is_in_the_map():
     } - {"py.typed"}
     missing = [room for room in sorted(rooms) if f"`{room}`" not in written]
     assert not missing
+
+
+@pytest.mark.parametrize("document", [NUMERICS, CARD], ids=lambda path: path.name)
+def test_what_the_embedded_model_reaches_is_what_was_measured(document: Path):
+    assert between(document.read_text("utf-8"), "figures") == embedded(), "run: python -m bench.figures"
+
+
+def test_tables_of_precisions_are_what_was_measured():
+    assert between(NUMERICS.read_text("utf-8"), "precision") == tables(RESULTS), (
+        "run: python -m bench.figures"
+    )
+
+
+@pytest.mark.parametrize("results", sorted(RESULTS.glob("precision*.json")), ids=lambda path: path.name)
+def test_no_measured_precision_is_beyond_its_bound(results: Path):
+    values = json.loads(results.read_text("utf-8"))
+    for layer, policies in values["layers"].items():
+        for policy, bases in policies.items():
+            for base in BASE_BOUNDS:
+                assert bases[base]["relative"] <= bound_of(Quantization(policy), base).layer, (
+                    layer,
+                    policy,
+                    base,
+                )
+    for policy, bases in values["blocks"].items():
+        for base in BASE_BOUNDS:
+            update = bases[base]["update"]["relative"]
+            assert update <= bound_of(Quantization(policy), base).block, (policy, base)

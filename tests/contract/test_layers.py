@@ -10,7 +10,7 @@ NOUNS = {"types", "request", "settings", "errors", "progress", "version"}
 ROOMS = {"inputs", "conditioning", "plan", "denoise", "media", "lipsync"}
 MAY_USE: dict[str, set[str]] = {
     **dict.fromkeys(NOUNS, NOUNS),
-    "ops": {"errors", "types"},
+    "ops": {"errors", "settings", "types"},
     "models": {"ops"} | NOUNS,
     "plan": NOUNS,
     "presets": {"plan"} | NOUNS,
@@ -26,7 +26,11 @@ MAY_USE: dict[str, set[str]] = {
     "weights": {"models", "ops", "presets", "rooms", "device", "memory"} | NOUNS,
     "estimate": {"weights", "plan", "presets"} | NOUNS,
     "generate": {"rooms", "presets", "models"} | ROOMS | NOUNS,
-    "engine": {"generate", "rooms", "presets", "device", "weights", "bundled", "estimate"} | ROOMS | NOUNS,
+    "effective": {"device", "ops", "weights"} | NOUNS,
+    "runtime": {"effective", "device", "memory", "models", "ops", "presets", "rooms", "weights"}
+    | ROOMS
+    | NOUNS,
+    "engine": {"generate", "presets", "runtime", "weights", "bundled"} | ROOMS | NOUNS,
     "bundled": set(),
     "frontends": {"", "lipsync", "frontends"},
 }

@@ -13,9 +13,11 @@ import infinite_talk
 PUBLIC = [
     "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
     "Device", "Engine", "InfiniteTalkError", "InputError", "LoRA", "Memory", "ModelFiles", "NoSpaceError",
-    "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "Quantization", "Recipe",
-    "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "__version__", "contact_sheet",
-    "read_job_file", "read_recipe", "talk", "verify_model", "window_seams",
+    "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "PullProgress", "Quantization",
+    "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "Verified",
+    "__version__", "attention_matrix", "contact_sheet", "convert_model", "identify_model", "list_presets",
+    "precision_matrix", "pull_preset", "read_job_file", "read_recipe", "talk", "verify_model", "verify_models",
+    "window_seams",
 ]  # fmt: skip
 """Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
 
@@ -43,6 +45,7 @@ def test_unknown_names_are_refused():
         "import infinite_talk.inputs, infinite_talk.plan",
         "from infinite_talk.frontends.cli.main import run; assert run(['generate', '--image', 'no.png']) in (2, 3)",
         "from infinite_talk.frontends.cli.main import run; assert run(['version']) == 0",
+        "from infinite_talk.frontends.cli.main import run; assert run(['models', 'list']) == 0",
     ],
 )
 def test_light_things_do_not_load_heavy_ones(code):

@@ -29,6 +29,7 @@ from infinite_talk import (
     talk,
     window_seams,
 )
+from infinite_talk.rooms import Rooms
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_a_preview_says_what_will_be_made(engine: Engine, request_: Request) -> 
     assert (preview.frames, preview.windows, preview.size.width) == (41, 3, 64)
     assert preview.passes == 3 * 2 * 3
     assert preview.memory > 0 and preview.estimated_seconds > 0
-    larger = engine.preview(replace(request_, size="128x128!"))
+    larger = engine.preview(replace(request_, size="1024x1024!"))
     assert larger.memory > preview.memory
     assert engine.preview(replace(request_, text_guidance=1.0, audio_guidance=1.0)).passes == 3 * 2
 
@@ -149,7 +150,7 @@ def test_memory_that_runs_out_is_explained(
     def fail(*_: object) -> torch.Tensor:
         raise failure
 
-    monkeypatch.setattr(type(engine.load()), "decode_video", fail)
+    monkeypatch.setattr(Rooms, "decode_video", fail)
     with pytest.raises(OutOfMemoryError, match="smaller size"):
         next(engine.generate(request_))
 
@@ -163,8 +164,8 @@ def test_the_helper_makes_a_film_in_one_call(
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no model\.json"):
-        Engine(Settings(model=tmp_path))
+    with pytest.raises(CheckpointError, match="transformer is missing"):
+        Engine(Settings(model=tmp_path)).runtime()
 
 
 def test_frames_of_the_film_are_those_of_the_clips(

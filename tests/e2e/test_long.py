@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.long_video import LongVideo, make_long_video
+from bench.long_video import LongVideo, make_long_video, slope
 from bench.sounds import delay, write_wav
 
 from infinite_talk import Request, Settings, Speaker
@@ -57,3 +57,9 @@ def test_a_late_sound_is_noticed():
     sound = syllables(2)
     for late in (-400, 0, 3, 400):
         assert delay(sound[1000:-1000], sound[1000 - late : len(sound) - 1000 - late], RATE) == late / RATE
+
+
+def test_a_run_that_slows_down_is_noticed():
+    assert slope([2.0] * 50) == pytest.approx(0, abs=1e-12)
+    assert slope([1.0 + 0.01 * i for i in range(101)]) == pytest.approx(0.01 / 1.5)
+    assert slope([3.0]) == 0

@@ -59,6 +59,9 @@ class Texts:
     def encode(self, texts: list[str]) -> list[torch.Tensor]:
         return [self._known[text] for text in texts]
 
+    def notes(self, texts: list[str]) -> tuple[str, ...]:
+        return ()
+
 
 class Voices:
     """A speech encoder that knows the recorded features; a waveform holds nothing but its person's number."""

@@ -80,8 +80,9 @@ def test_equal_texts_are_encoded_once() -> None:
             asked.extend(texts)
             return super().encode(texts)
 
-    first, second, third = encode_texts(["a", "b", "a"], replace(ROOMS, text=Counting()))
-    assert asked == ["a", "b"]
+    (first, second, third), notes = encode_texts(["a", "b", "a"], replace(ROOMS, text=Counting()))
+    assert asked == ["a", "b"] and notes == ()
+    assert encode_texts(["a", "b" * 500], ROOMS)[1] == ("bbbbbbbb was cut",)
     assert torch.equal(first, third) and not torch.equal(first, second)
     assert [prompt_for([first, second], window) is second for window in range(4)] == [False, True, True, True]
 

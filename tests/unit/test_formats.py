@@ -104,6 +104,19 @@ def test_the_float8_kernel_is_its_slow_twin(kind, dtype, rows: int, monkeypatch)
     assert relative(fast, kind.linear(x, whole, kept.shape, None)) < 0.004
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_int8_kernel_is_its_slow_twin(dtype: torch.dtype, rows: int, monkeypatch) -> None:
+    """Every processor has the operator, the older ones slowly, so there the twin is taken."""
+    kept, x, bias = packed(INT8_FAST, 48, 96), noise(2, rows, 96, seed=2).to(dtype), noise(48, seed=3)
+    monkeypatch.setattr(fast8, "has_int8", lambda device: False)
+    slow = INT8_FAST.linear(x, kept.parts, kept.shape, bias)
+    monkeypatch.setattr(fast8, "has_int8", lambda device: True)
+    fast = INT8_FAST.linear(x, kept.parts, kept.shape, bias)
+    assert fast.dtype == dtype
+    torch.testing.assert_close(fast, slow, atol=1e-4, rtol=1e-4 if dtype == torch.float32 else 0.008)
+
+
 @settings(max_examples=60)
 @given(
     kind=st.sampled_from(FORMATS),

@@ -168,7 +168,7 @@ def test_a_new_shot_starts_from_its_own_picture(rooms: Rooms) -> None:
     # Continued in the second shot, its own colours are looked up again, not those of the first.
     again = tiny.Moving()
     rest = list(generate(request(), replace(media, pictures=again), rooms, start=Start(3, clips[2].motion)))
-    assert again.looked_at == [20, 32]
+    assert sorted(again.looked_at) == [20, 32]
     assert torch.equal(rest[0].frames, clips[3].frames)
 
 

@@ -1,11 +1,14 @@
-"""The codec in one piece and in many gives the same frames."""
+"""Models come when they are needed; the codec in one piece and in many gives the same frames."""
 
 from __future__ import annotations
+
+import weakref
 
 import pytest
 import torch
 
 from infinite_talk import rooms as rooms_module
+from infinite_talk.rooms import Resident
 from tests.unit.tiny import tiny_rooms
 
 
@@ -25,3 +28,24 @@ def test_long_videos_are_coded_in_pieces_with_the_same_result(monkeypatch: pytes
         # Random weights amplify rounding; a wrong piece would be off by the size of the values.
         torch.testing.assert_close(rooms.decode_video(latent), decoded, atol=5e-3, rtol=0)
         assert calls.pop() == expected
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_model_is_built_at_its_first_use_and_leaves_unless_it_is_kept(keep: bool) -> None:
+    rooms, built = tiny_rooms(), []
+
+    def make() -> torch.nn.Linear:
+        built.append(weakref.ref(model := torch.nn.Linear(2, 2)))
+        return model
+
+    resident = Resident(make, keep=keep)
+    assert not built
+    with rooms.using(resident) as model:
+        assert isinstance(model, torch.nn.Linear)
+    del model
+    assert (built[0]() is not None) == keep
+    with pytest.raises(RuntimeError), rooms.using(resident):
+        raise RuntimeError("an error leaves nothing behind")
+    assert len(built) == (1 if keep else 2)
+    resident.release()
+    assert all(made() is None for made in built)

@@ -58,6 +58,9 @@ class Texts(torch.nn.Module):
     def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
         return [_noise(4, 8, seed=sum(text.encode())) for text in texts]
 
+    def notes(self, texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"{text[:8]} was cut" for text in texts if len(text) > 400)
+
 
 class Eyes(torch.nn.Module):
     """Sees the brightness of the picture's rows."""

@@ -17,7 +17,8 @@ from infinite_talk.types import Conditioning, Guide, Plan, Source, Window
 
 def encode(source: Source, plan: Plan, request: Request, rooms: Rooms) -> Conditioning:
     """Everything that is constant for the whole video. ``request`` is resolved."""
-    *prompts, negative = encode_texts([*prompts_of(request.prompt), given(request.negative_prompt)], rooms)
+    texts = [*prompts_of(request.prompt), given(request.negative_prompt)]
+    (*prompts, negative), notes = encode_texts(texts, rooms)
     speech = encode_speech(source, plan, request.compat, rooms)
     return Conditioning(
         prompts=tuple(prompts),
@@ -25,6 +26,7 @@ def encode(source: Source, plan: Plan, request: Request, rooms: Rooms) -> Condit
         speech=speech,
         hearing=listen(speech, plan, request.compat),
         token_masks=encode_people(source, request.compat, rooms),
+        notes=notes,
     )
 
 

@@ -10,12 +10,16 @@ from infinite_talk.rooms import Rooms
 
 
 @torch.inference_mode()
-def encode_texts(texts: Sequence[str], rooms: Rooms) -> tuple[torch.Tensor, ...]:
-    """Each text as ``(L, D)`` on the device of the run; equal texts are encoded once."""
+def encode_texts(texts: Sequence[str], rooms: Rooms) -> tuple[tuple[torch.Tensor, ...], tuple[str, ...]]:
+    """Each text as ``(L, D)`` on the device of the run, and a line for each that was too long for the model.
+
+    Equal texts are encoded once.
+    """
     different = list(dict.fromkeys(texts))
     with rooms.using(rooms.text) as encoder:
         encoded = dict(zip(different, encoder.encode(different), strict=True))
-    return tuple(encoded[text].to(rooms.device) for text in texts)
+        notes = encoder.notes(different)
+    return tuple(encoded[text].to(rooms.device) for text in texts), notes
 
 
 def prompt_for(prompts: Sequence[torch.Tensor], window_index: int) -> torch.Tensor:

@@ -39,6 +39,9 @@ class Machine:
     precision: str
     threads: int | None
     crf: int  # H.264 quality, 0..51
+    quantization: str = "disabled"  # what ran, as all of these; recipes of older versions lack them
+    attention: str = "sdpa"
+    decoder: str = "exact"  # or "tiled", "tiny"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ from infinite_talk.ops.linear import Format
 
 SPEECH_CHUNK = 2000
 """Video frames that the speech encoder hears at once: 1500 and 250 on either side (``models/speech``)."""
+MAP_BYTES = 640e6
+"""Size of the codec's widest map for the frames it takes at a time by choice: a few such maps live at once, and
+more frames make it no faster (``rooms.py``)."""
 _PIECE = 4096
 """Rows that ``ops/linear`` codes at a time."""
 
@@ -110,11 +113,13 @@ def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None) ->
 
 
 def encode_need(model: ModelSizes, work: Work, tile: int | None) -> Need:
-    """The reference video of a window encoded, as ``encode_pieces`` does it."""
+    """The reference video of a window encoded: at once if it is small, else as ``encode_pieces`` does it."""
     config, base = model.vae, model.vae_base
     held = work.video + 4.0 * config.z_dim * work.latents * work.places
     if tile is None:
-        need = encode_pass(config, work.pixels, config.temporal_stride, base)
+        whole = work.frames * work.pixels * base * config.dim / config.patch**2 <= MAP_BYTES
+        frames = work.frames if whole else config.temporal_stride
+        need = encode_pass(config, work.pixels, frames, base, whole=whole)
         return Need(held, need.work + need.state)
     held += features_of(config, work, base)
     pixels = tile_places(config, work, tile, encoder_reach(config)) * config.spatial_stride**2

@@ -45,9 +45,6 @@ ROWS = (16384, 8192, 4096, 2048)
 """Tokens of a block at once, where all are too many."""
 TILES = (512, 384, 256, 128, 64)
 """Pixels along a side of a tile of the codec, without what it shares with its neighbours."""
-MAP_BYTES = 640e6
-"""Size of the codec's widest map for the frames it takes at a time by choice: a few such maps live at once, and
-more frames make it no faster."""
 NOTCH = 0.9
 """A plan one notch lower needs at most this share of the memory."""
 UNASKED = Memory()
@@ -211,7 +208,7 @@ def _frames(model: ModelSizes, work: Work, tile: int | None) -> list[int]:
     if tile is not None:
         pixels = costs.tile_places(config, work, tile, decoder_reach(config)) * config.spatial_stride**2
     map_of_one = config.temporal_stride * pixels * model.vae_base * config.dim / config.patch**2
-    latents = min(work.latents, max(1, int(MAP_BYTES / map_of_one)))
+    latents = min(work.latents, max(1, int(costs.MAP_BYTES / map_of_one)))
     found = []
     while latents >= 1:
         found.append(latents * config.temporal_stride)

@@ -84,11 +84,15 @@ class Needs:
         return loaded + max(small + need.bytes for _, small, need in self.of(choice))
 
     def host(self, choice: Choice) -> float:
-        """Host memory beside a GPU: the process, swapped blocks, and encoders while they are away."""
+        """Host memory beside a GPU: the process, swapped blocks, and streamed layers of the text encoder.
+
+        Other encoders that are away are in their files, which the operating system keeps while there is room.
+        """
         if not self.gpu:
             return 0.0
-        away = 0.0 if choice.keep_encoders else self.encoders
-        return CUDA_PROCESS + choice.swap * self.model.block + away
+        text = self.model.text
+        layers = text.layers * text.layer if choice.text_streamed else 0.0
+        return CUDA_PROCESS + choice.swap * self.model.block + layers
 
 
 def stages_of(needs: Needs, choice: Choice, speed: Speed | None = None) -> tuple[Stage, ...]:

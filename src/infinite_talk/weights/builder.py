@@ -63,7 +63,9 @@ def build(
         if isinstance(value, Packed) and _is_linear(module, name):
             packed[name] = value.to(home)
         else:
-            plain[name] = _arrive(value.unpack() if isinstance(value, Packed) else value, dtype, home)
+            # What is no linear layer comes whole: a text encoder's embedding would take 4 GB in float32.
+            whole = value.unpack(dtype or torch.float32) if isinstance(value, Packed) else value
+            plain[name] = _arrive(whole, dtype, home)
     for name, weight in packed.items():
         _pack(module, name, weight, plain, dtype)
     module.load_state_dict(plain, strict=not packed, assign=True)  # packed layers have other names by now

@@ -29,6 +29,8 @@ from infinite_talk.models.vision import keys as vision_keys
 from infinite_talk.presets import Defaults
 from infinite_talk.rooms import Rooms
 from infinite_talk.weights.builder import build
+from infinite_talk.weights.checkpoint import Checkpoint
+from infinite_talk.weights.checkpoint import Part as ModelPart
 from infinite_talk.weights.manifest import (
     Manifest,
     Part,
@@ -165,7 +167,12 @@ def is_wide(name: str, tensor: torch.Tensor) -> bool:
     return name.endswith(".weight") and tensor.dim() > 1 and not name.startswith("patch_embedding")
 
 
-def _load(manifest: Manifest, name: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def open_part(manifest: Manifest, name: str) -> Checkpoint:
+    """One of the models of a bundle, whole weights again; ``name`` as in ``manifest.PARTS``.
+
+    Raises:
+        CheckpointError: its configuration makes no sense, or its weights do not fit it.
+    """
     kind, part = KINDS[name], manifest.parts[name]
     path = manifest.path(part.file)
     try:
@@ -178,4 +185,17 @@ def _load(manifest: Manifest, name: str, device: torch.device, dtype: torch.dtyp
     weights: Tensors = Dequantised(TensorFiles(path), source=path.name)
     if kind.keys is not None:
         weights = kind.keys(config, weights).read(weights)
-    return build(lambda: kind.model(config), weights, dtype=dtype, device=device, source=path.name)
+    return Checkpoint(
+        part=ModelPart(name), dialect="bundle", precision="", files=(path,), config=config, weights=weights
+    )
+
+
+def _load(manifest: Manifest, name: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    opened = open_part(manifest, name)
+    return build(
+        lambda: KINDS[name].model(opened.config),
+        opened.weights,
+        dtype=dtype,
+        device=device,
+        source=opened.title,
+    )

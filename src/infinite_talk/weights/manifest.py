@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from infinite_talk.errors import CheckpointError
-from infinite_talk.presets import Defaults
+from infinite_talk.presets import OFFICIAL, Defaults
+from infinite_talk.settings import Settings
 
 FORMAT = "infinite-talk-model/1"
 FILE = "model.json"
@@ -100,6 +101,23 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     _check_files(manifest)
     return manifest
+
+
+def bundle_folder(settings: Settings) -> Path | None:
+    """The folder with ``model.json`` that the settings mean, by default the embedded model; ``None``: other files."""
+    if settings.model is not None:
+        return settings.model if (settings.model / FILE).is_file() else None
+    return None if settings.files.transformer else EMBEDDED
+
+
+def defaults_of(settings: Settings) -> Defaults:
+    """What the model wants by default; its weights are not opened.
+
+    Raises:
+        CheckpointError: the ``model.json`` of a folder is damaged.
+    """
+    folder = bundle_folder(settings)
+    return OFFICIAL if folder is None else read_manifest(folder).defaults
 
 
 def write_manifest(manifest: Manifest) -> None:

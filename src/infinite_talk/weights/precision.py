@@ -6,6 +6,7 @@ a few plain tensors, which can be read strictly, streamed between host and devic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,65 +46,35 @@ KEPT: Mapping[str, str] = {
 }
 """What stays in the base precision, with the reason: modules by their first name, tensors by their last."""
 
-FORMATS: Mapping[Quantization, Format | None] = {
-    Quantization.DISABLED: None,
-    Quantization.FP8_E4M3FN: PLAIN_E4M3FN,
-    Quantization.FP8_E4M3FN_FAST: PLAIN_E4M3FN_FAST,
-    Quantization.FP8_E4M3FN_SCALED: FP8_E4M3FN,
-    Quantization.FP8_E4M3FN_SCALED_FAST: FP8_E4M3FN_FAST,
-    Quantization.FP8_E5M2: PLAIN_E5M2,
-    Quantization.FP8_E5M2_FAST: PLAIN_E5M2_FAST,
-    Quantization.FP8_E5M2_SCALED: FP8_E5M2,
-    Quantization.FP8_E5M2_SCALED_FAST: FP8_E5M2_FAST,
-    Quantization.INT8: INT8,
-    Quantization.INT8_FAST: INT8_FAST,
-    Quantization.NF4: NF4,
-    Quantization.FP4_EXPERIMENTAL: MXFP4,
-    Quantization.FP4_SCALED: NVFP4,
-    Quantization.FP4_SCALED_FAST: NVFP4_FAST,
-    Quantization.GGUF: None,
-}
-"""``None``: weights stay in the format of the file."""
-
 _PLAIN = {torch.float8_e4m3fn: PLAIN_E4M3FN, torch.float8_e5m2: PLAIN_E5M2}
+_FINITE = {torch.float8_e4m3fn: 0x7E, torch.float8_e5m2: 0x7B, torch.float8_e8m0fnu: 0xFE}
+"""Largest code of a finite number, without its sign; above are NaN and infinity."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Need:
-    """Hardware of a fast kind, and what has the same weights and runs anywhere."""
+class Hardware:
+    """What multiplies in a narrow format, and which policy has the same weights and runs anywhere."""
 
     gpu: Capability
     says: str
     instead: Quantization
     cpu: bool = False  # whether it runs there too
 
-
-_ADA = "a GPU that multiplies float8 (compute capability 8.9: Ada, Hopper or newer)"
-NEEDS: Mapping[Quantization, _Need] = {
-    Quantization.FP8_E4M3FN_FAST: _Need((8, 9), _ADA, Quantization.FP8_E4M3FN),
-    Quantization.FP8_E4M3FN_SCALED_FAST: _Need((8, 9), _ADA, Quantization.FP8_E4M3FN_SCALED),
-    Quantization.FP8_E5M2_FAST: _Need((8, 9), _ADA, Quantization.FP8_E5M2),
-    Quantization.FP8_E5M2_SCALED_FAST: _Need((8, 9), _ADA, Quantization.FP8_E5M2_SCALED),
-    Quantization.INT8_FAST: _Need(
-        (7, 5),
-        "a CPU, or a GPU that multiplies int8 (compute capability 7.5: Turing or newer)",
-        Quantization.INT8,
-        cpu=True,
-    ),
-    Quantization.FP4_SCALED_FAST: _Need(
-        (10, 0),
-        "a GPU that multiplies NVFP4 (compute capability 10: Blackwell or newer)",
-        Quantization.FP4_SCALED,
-    ),
-}
+    def includes(self, capability: Capability | None) -> bool:
+        """Whether a GPU of this capability (``None``: the CPU) is such hardware."""
+        return self.cpu if capability is None else capability >= self.gpu
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How the weights of a transformer are kept. ``format`` is ``None`` for "as the file has them"."""
+    """How the weights of a transformer are kept and multiplied; one value for each name that people know."""
 
     name: Quantization
-    format: Format | None
+    format: Format | None  # None: weights stay in the format of the file
+    bits: float | None = (
+        None  # of a weight as wide as the published model's, scales included; None: the file's
+    )
+    needs: Hardware | None = None  # None: runs on everything that the base precision runs on
 
     def store(self, name: str, value: Tensor | Packed, dtype: torch.dtype | None) -> Tensor | Packed:
         """The form in which one weight is kept.
@@ -119,9 +90,10 @@ class Policy:
 
         Raises:
             CheckpointError: a weight is NaN or infinite.
-            CapabilityError: a weight does not fit a format without scales.
+            CapabilityError: a weight does not fit a format without scales, or float16 as the base precision.
         """
         value = as_stored(name, value)
+        check_range(name, value, dtype)
         if self.format is None:
             return value
         if not is_packed(name, value.shape):
@@ -130,13 +102,6 @@ class Policy:
             if same_parts(value.format, self.format):
                 return Packed(self.format, value.shape, value.parts)
             value = value.unpack(torch.float32)
-        low, high = torch.aminmax(value)
-        if not bool(torch.isfinite(high - low)):
-            raise CheckpointError(
-                f"The weight {name} holds NaN or infinity, so the file is damaged or was converted badly. "
-                "Download it again.",
-                code="checkpoint_corrupt",
-            )
         try:
             parts = self.format.pack(value)
         except InfiniteTalkError as error:
@@ -144,6 +109,85 @@ class Policy:
                 f"The weight {name} cannot be kept as {self.name}: {error.message}", code=error.code
             ) from error
         return Packed(self.format, (value.shape[0], value.shape[1]), parts)
+
+
+def _fast8(name: Quantization, format: Format, instead: Quantization) -> Policy:  # noqa: A002
+    says = "a GPU that multiplies float8 (compute capability 8.9: Ada, Hopper or newer)"
+    return Policy(name, format, 8, Hardware((8, 9), says, instead))
+
+
+_INT8_HARDWARE = Hardware(
+    (7, 5),
+    "a CPU, or a GPU that multiplies int8 (compute capability 7.5: Turing or newer)",
+    Quantization.INT8,
+    cpu=True,
+)
+_NVFP4_HARDWARE = Hardware(
+    (10, 0),
+    "a GPU that multiplies NVFP4 (compute capability 10: Blackwell or newer)",
+    Quantization.FP4_SCALED,
+)
+POLICIES: Mapping[Quantization, Policy] = {
+    policy.name: policy
+    for policy in (
+        Policy(Quantization.DISABLED, None),
+        Policy(Quantization.FP8_E4M3FN, PLAIN_E4M3FN, 8),
+        _fast8(Quantization.FP8_E4M3FN_FAST, PLAIN_E4M3FN_FAST, Quantization.FP8_E4M3FN),
+        Policy(Quantization.FP8_E4M3FN_SCALED, FP8_E4M3FN, 8),
+        _fast8(Quantization.FP8_E4M3FN_SCALED_FAST, FP8_E4M3FN_FAST, Quantization.FP8_E4M3FN_SCALED),
+        Policy(Quantization.FP8_E5M2, PLAIN_E5M2, 8),
+        _fast8(Quantization.FP8_E5M2_FAST, PLAIN_E5M2_FAST, Quantization.FP8_E5M2),
+        Policy(Quantization.FP8_E5M2_SCALED, FP8_E5M2, 8),
+        _fast8(Quantization.FP8_E5M2_SCALED_FAST, FP8_E5M2_FAST, Quantization.FP8_E5M2_SCALED),
+        Policy(Quantization.INT8, INT8, 8),
+        Policy(Quantization.INT8_FAST, INT8_FAST, 8, _INT8_HARDWARE),
+        Policy(Quantization.NF4, NF4, 4.5),
+        Policy(Quantization.FP4_EXPERIMENTAL, MXFP4, 4.25),
+        Policy(Quantization.FP4_SCALED, NVFP4, 4.5),
+        Policy(Quantization.FP4_SCALED_FAST, NVFP4_FAST, 4.5, _NVFP4_HARDWARE),
+        Policy(Quantization.GGUF, None),
+    )
+}
+FORMATS: Mapping[Quantization, Format | None] = {name: policy.format for name, policy in POLICIES.items()}
+
+
+def check_range(name: str, value: Tensor | Packed, dtype: torch.dtype | None) -> None:
+    """Refuse a weight that is NaN or infinite, or that would become infinite in the base precision.
+
+    Of a packed weight all parts are looked at. Codes that hold NaN inside bytes (GGUF) are not seen; what they
+    do to a picture is (``denoise``).
+
+    Raises:
+        CheckpointError: it is NaN or infinite.
+        CapabilityError: it is beyond float16, which is the base precision.
+    """
+    for part in value.parts.values() if isinstance(value, Packed) else (value,):
+        largest = _largest(part)
+        if not math.isfinite(largest):
+            raise CheckpointError(
+                f"The weight {name} holds NaN or infinity, so the file is damaged or was converted badly. "
+                "Download it again.",
+                code="checkpoint_corrupt",
+            )
+        if isinstance(value, Tensor) and dtype is torch.float16 and largest > torch.finfo(dtype).max:
+            raise CapabilityError(
+                f"The weight {name} reaches {largest:g}, and fp16 ends at {torch.finfo(dtype).max:g}. Choose "
+                "the precision bf16, which has no such limit.",
+                code="out_of_range",
+            )
+
+
+def _largest(tensor: Tensor) -> float:
+    """The largest magnitude of a tensor; NaN or infinity if there is one. Of float8, 0 where all is finite."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return 0.0
+    if tensor.dtype in _FINITE:  # has no minimum and maximum of its own
+        codes = tensor.contiguous().view(torch.uint8)
+        if tensor.dtype is not torch.float8_e8m0fnu:  # which has no sign
+            codes = codes & 0x7F
+        return math.nan if int(codes.max()) > _FINITE[tensor.dtype] else 0.0
+    low, high = torch.stack(torch.aminmax(tensor)).tolist()  # NaN is passed on by both
+    return math.nan if math.isnan(low) else max(-low, high)
 
 
 def is_packed(name: str, shape: tuple[int, ...]) -> bool:
@@ -166,6 +210,23 @@ def as_stored(name: str, value: Tensor | Packed) -> Tensor | Packed:
     if isinstance(value, Tensor) and value.dtype in _PLAIN and is_packed(name, value.shape):
         return Packed(_PLAIN[value.dtype], (value.shape[0], value.shape[1]), {"data": value})
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class AsStored:
+    """For the encoders and the codec, which no policy packs: each weight as the file has it, and looked at."""
+
+    def store(self, name: str, value: Tensor | Packed, dtype: torch.dtype | None) -> Tensor | Packed:
+        """Plain float8 matrices stay in 8 bits, as packed weights without a scale.
+
+        Raises:
+            CheckpointError: a weight is NaN or infinite.
+            CapabilityError: a weight does not fit float16.
+        """
+        if isinstance(value, Tensor) and value.dtype in _PLAIN and value.dim() == 2:
+            value = Packed(_PLAIN[value.dtype], (value.shape[0], value.shape[1]), {"data": value})
+        check_range(name, value, dtype)
+        return value
 
 
 def same_parts(one: Format, other: Format) -> bool:
@@ -202,16 +263,17 @@ def policy_for(
     note = None
     if gguf and quantization not in (Quantization.DISABLED, Quantization.GGUF):
         note = f"The GGUF weights are unpacked and packed again as {quantization}, which rounds them twice."
-    need = NEEDS.get(quantization)
-    if need is None or (need.cpu if capability is None else capability >= need.gpu):
-        return Policy(quantization, FORMATS[quantization]), note
+    policy = POLICIES[quantization]
+    need = policy.needs
+    if need is None or need.includes(capability):
+        return policy, note
     here = "this runs on the CPU" if capability is None else f"this one has {capability[0]}.{capability[1]}"
     if strict:
         raise CapabilityError(
             f"{quantization} needs {need.says}; {here}. Choose {need.instead}, which has the same weights."
         )
     lesser = f"{quantization} needs {need.says}; {here}, so {need.instead} runs: the same weights, slower."
-    return Policy(need.instead, FORMATS[need.instead]), f"{lesser} {note}" if note else lesser
+    return POLICIES[need.instead], f"{lesser} {note}" if note else lesser
 
 
 def capability_of(device: torch.device) -> Capability | None:

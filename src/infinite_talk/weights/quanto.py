@@ -22,7 +22,8 @@ from infinite_talk.weights.reader import shapes_of
 
 _DATA, _SCALE = "._data", "._scale"
 _ACTIVATION = (".input_scale", ".output_scale")
-_KINDS = {torch.int8: "qint8", torch.float8_e4m3fn: "qfloat8_e4m3fn"}
+_KINDS = {"I8": "qint8", "F8_E4M3": "qfloat8_e4m3fn", "F8_E5M2": "qfloat8_e5m2"}
+_DTYPES = {torch.int8: "I8", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"}
 _INT8_LIMIT = 127  # symmetric: -128 is not used
 
 
@@ -57,7 +58,11 @@ class Dequantised(Mapping[str, Tensor]):
         plain = [name for name in tensors if not name.endswith(_DATA) and name not in scales | dropped]
         self._names = dict.fromkeys([*plain, *sorted(self._quantised)])
         if kinds is not None:
-            self._check_kinds(kinds, layers, source)
+            stored = {
+                name.rpartition(".")[0]: _DTYPES.get(tensors[name + _DATA].dtype, "")
+                for name in self._quantised
+            }
+            check_kinds(stored, kinds, source)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -76,29 +81,41 @@ class Dequantised(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def _check_kinds(self, kinds: Mapping[str, Mapping[str, str]], layers: set[str], source: str) -> None:
-        wrong = sorted(layers ^ set(kinds))
-        for layer in sorted(layers & set(kinds)):
-            stored = _KINDS.get(self._tensors[f"{layer}.weight{_DATA}"].dtype)
-            stated = kinds[layer].get("weights"), kinds[layer].get("activations", "none")
-            if stated != (stored, "none"):
-                wrong.append(f"{layer} is {stored}, the map says {stated[0]} with activations {stated[1]}")
-        if wrong:
-            raise CheckpointError(
-                f"{source} and its map disagree: {listed('layers', wrong)}. Take both from the same place; "
-                "quantised activations are not supported.",
-                code="checkpoint_mismatch",
-            )
+
+def check_kinds(layers: Mapping[str, str], kinds: Mapping[str, Mapping[str, str]], source: str) -> None:
+    """Compare the quantised layers of a file with its map.
+
+    Args:
+        layers: dtype of each quantised layer, in the words of safetensors.
+
+    Raises:
+        CheckpointError: a layer is on one side only, of another kind, or has quantised activations.
+    """
+    wrong = sorted(set(layers) ^ set(kinds))
+    for layer in sorted(set(layers) & set(kinds)):
+        stored = _KINDS.get(layers[layer])
+        stated = kinds[layer].get("weights"), kinds[layer].get("activations", "none")
+        if stated != (stored, "none"):
+            wrong.append(f"{layer} is {stored}, the map says {stated[0]} with activations {stated[1]}")
+    if wrong:
+        raise CheckpointError(
+            f"{source} and its map disagree: {listed('layers', wrong)}. Take both from the same place; "
+            "quantised activations are not supported.",
+            code="checkpoint_mismatch",
+        )
 
 
 def read_kinds(weights: Path) -> dict[str, dict[str, str]] | None:
-    """The map beside a quantised file (same name, ``.json``), or ``None`` when there is none.
+    """The map beside a quantised file, or ``None`` when there is none: of the same name, ``.json``, or with
+    ``map_`` in it, as for the published text encoder (``t5_fp8.safetensors``, ``t5_map_fp8.json``).
 
     Raises:
         CheckpointError: the file is no map.
     """
-    path = weights.with_suffix(".json")
-    if not path.is_file():
+    start, _, kind = weights.stem.rpartition("_")
+    places = weights.with_suffix(".json"), weights.with_name(f"{start}_map_{kind}.json")
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
         return None
     try:
         kinds: Any = json.loads(path.read_bytes())

@@ -1,26 +1,48 @@
 """Reading of safetensors files: checked at the door, read tensor by tensor when asked for.
 
-Only safetensors are opened, because a pickle can run code. A file that is empty, cut short, a web page or a
-Git LFS pointer is named as such, since these are what failed downloads leave behind.
+A file that is empty, cut short, a web page or a Git LFS pointer is named as such, since these are what failed
+downloads leave behind. Other kinds of files: ``pickles.py``, ``gguf.py``; ``sources.py`` tells them apart.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.ops.linear import Packed
+from infinite_talk.ops.linear.gguf import Blocks
 
 _LENGTH_BYTES = 8  # little-endian size of the JSON header at the start of the file
 _MAX_HEADER = 100_000_000  # limit of the format
 _AGAIN = "Download it again."
+_IN_FOLDERS = ("*.safetensors", "*.gguf", "*.pth", "*.bin")
+"""What is read in a folder: the first kind of which there is one."""
+
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""What safetensors calls the dtypes; readers of all files use these words, and GGUF's for its own types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +51,26 @@ class Header:
 
     shapes: Mapping[str, tuple[int, ...]]
     metadata: Mapping[str, str]
+    dtypes: Mapping[str, str]
+    """Keys of ``DTYPES``, or a type of GGUF such as ``Q4_K``."""
+    sizes: Mapping[str, int]
+    """Bytes in the file."""
+
+
+class Source(Protocol):
+    """The tensors of a file or several, whatever their kind: known from the headers, read one by one."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]: ...
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]: ...
+    @property
+    def dtypes(self) -> dict[str, str]: ...
+    @property
+    def sizes(self) -> dict[str, int]: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    def __getitem__(self, name: str) -> Tensor | Packed: ...
 
 
 class _File(Protocol):
@@ -52,12 +94,16 @@ class TensorFiles(Mapping[str, Tensor]):
     def __init__(self, *paths: Path) -> None:
         self.paths = tuple(file for path in paths for file in shards(path))
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        self.sizes: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
         self._home: dict[str, _File] = {}
         for path in self.paths:
             header = read_header(path)
             file = _opened(path)
             self.shapes.update(header.shapes)
+            self.dtypes.update(header.dtypes)
+            self.sizes.update(header.sizes)
             self.metadata.update(header.metadata)
             self._home.update(dict.fromkeys(header.shapes, file))
 
@@ -104,6 +150,42 @@ def shapes_of(tensors: Mapping[str, Tensor] | Mapping[str, Tensor | Packed]) -> 
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
+def check_finite(name: str, value: Tensor | Packed) -> None:
+    """Refuse a weight with NaN or infinity: one pass over its memory, without a copy of a plain one.
+
+    Raises:
+        CheckpointError: there are some.
+    """
+    if isinstance(value, Packed):
+        kind = value.format
+        finite = (
+            bool(kind.finite(value.parts))
+            if isinstance(kind, Blocks)
+            else all(map(_finite, value.parts.values()))
+        )
+    else:
+        finite = _finite(value)
+    if not finite:
+        raise CheckpointError(
+            f"The weight {name} holds NaN or infinity, so the file is damaged or was converted badly. {_AGAIN}",
+            code="checkpoint_corrupt",
+        )
+
+
+def _finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    if tensor.dtype in _NEVER_FINITE:  # float8 has no reductions
+        mask = _NEVER_FINITE[tensor.dtype]
+        return bool(((tensor.view(torch.uint8) & mask) != mask).all())
+    low, high = torch.aminmax(tensor)  # NaN goes through both
+    return math.isfinite(low.item()) and math.isfinite(high.item())
+
+
+_NEVER_FINITE = {torch.float8_e4m3fn: 0x7F, torch.float8_e5m2: 0x7C}
+"""The bits that are all set in what is no number: e4m3fn has two NaN, e5m2 an exponent for NaN and infinity."""
+
+
 def shards(path: Path) -> Sequence[Path]:
     """The files of a checkpoint: ``path``, or in a folder those its index names, else all in order of name.
 
@@ -112,11 +194,12 @@ def shards(path: Path) -> Sequence[Path]:
     """
     if not path.is_dir():
         return (path,)
-    if index := next(iter(sorted(path.glob("*.safetensors.index.json"))), None):
-        names = _json_object(index.read_bytes(), index).get("weight_map", {})
-        return tuple(path / name for name in sorted(set(names.values())))
-    if found := sorted(path.glob("*.safetensors")):
-        return tuple(found)
+    for pattern in _IN_FOLDERS:
+        if index := next(iter(sorted(path.glob(f"{pattern}.index.json"))), None):
+            names = _json_object(index.read_bytes(), index).get("weight_map", {})
+            return tuple(path / name for name in sorted(set(names.values())))
+        if found := sorted(path.glob(pattern)):
+            return tuple(found)
     raise CheckpointError(
         f"The folder {path} holds no .safetensors file; expected the shards of a model there.",
         code="checkpoint_missing",
@@ -135,7 +218,7 @@ def read_header(path: Path) -> Header:
             start = file.read(_LENGTH_BYTES)
             length = int.from_bytes(start, "little")
             if size < _LENGTH_BYTES or length > min(size - _LENGTH_BYTES, _MAX_HEADER):
-                raise _refused(path, size, start + file.read(56))
+                raise refused(path, size, start + file.read(56))
             text = file.read(length)
     except OSError as error:
         raise CheckpointError(
@@ -145,9 +228,15 @@ def read_header(path: Path) -> Header:
     entries = _json_object(text, path)
     metadata = entries.pop("__metadata__", {})
     try:
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        spans = {
+            name: (entry["data_offsets"][0], entry["data_offsets"][1]) for name, entry in entries.items()
+        }
         shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
-    except (TypeError, KeyError, IndexError) as error:
+        dtypes = {name: str(entry["dtype"]) for name, entry in entries.items()}
+        sizes = {name: stop - start for name, (start, stop) in spans.items()}
+        end = max((stop for _, stop in spans.values()), default=0)
+        metadata = {str(key): str(value) for key, value in metadata.items()}
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise CheckpointError(f"{path} has a damaged header. {_AGAIN}", code="checkpoint_corrupt") from error
     if size != (expected := _LENGTH_BYTES + length + end):
         raise CheckpointError(
@@ -155,7 +244,7 @@ def read_header(path: Path) -> Header:
             f"mixed up. {_AGAIN}",
             code="checkpoint_corrupt",
         )
-    return Header(shapes, metadata)
+    return Header(shapes, metadata, dtypes, sizes)
 
 
 def _opened(path: Path) -> _File:
@@ -178,8 +267,8 @@ def _json_object(text: bytes, path: Path) -> dict[str, Any]:
     return value
 
 
-def _refused(path: Path, size: int, start: bytes) -> CheckpointError:
-    """The error for a file whose first bytes are no safetensors header."""
+def refused(path: Path, size: int, start: bytes, expected: str = "safetensors") -> CheckpointError:
+    """The error for a file of ``size`` bytes that ``start``s with no header of the ``expected`` kind."""
     if size == 0:
         reason = f"is empty. {_AGAIN}"
     elif start.startswith(b"version https://git-lfs"):
@@ -187,9 +276,9 @@ def _refused(path: Path, size: int, start: bytes) -> CheckpointError:
     elif start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         reason = f"is a web page, not weights: the download address was wrong or asked for a login. {_AGAIN}"
     elif start.startswith((b"PK\x03\x04", b"\x80")):
-        reason = "is a PyTorch pickle, which could run code when opened. Convert it to safetensors."
+        reason = f"is a PyTorch pickle, which could run code when opened; a {expected} file is expected."
     elif start.startswith(b"GGUF"):
-        reason = "is a GGUF file; a safetensors file is expected."
+        reason = f"is a GGUF file; a {expected} file is expected."
     else:
-        reason = f"is not a safetensors file, or it was cut short in its header. {_AGAIN}"
+        reason = f"is not a {expected} file, or it was cut short in its header. {_AGAIN}"
     return CheckpointError(f"{path} {reason}", code="checkpoint_corrupt")

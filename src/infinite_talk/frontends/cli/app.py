@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,17 +12,22 @@ from infinite_talk import UsageError, __version__
 
 from .config import Options, load_options, parse_assignments
 from .flags import (
+    ALLOW_PICKLE,
     CHART,
     CONTROL,
+    CONVERT,
     DEMO_OUTPUT,
     DEVICE,
+    FETCH,
     FILES,
     FORCE,
     JSON,
     MODEL,
+    MODELS_DIR,
     PLACE,
     REQUEST,
     TALK,
+    TO,
     with_flags,
 )
 from .requests import Files
@@ -34,7 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-MAKE, SEE = "Make a video", "Look"
+models = typer.Typer(no_args_is_help=True, help="Get, check, explain and convert model files.")
+MAKE, GET, SEE = "Make a video", "Models", "Look"
+app.add_typer(models, name="models", rich_help_panel=GET)
 
 
 def _show_version(wanted: bool) -> None:
@@ -112,6 +120,94 @@ def version(**flags: Any) -> int:  # noqa: ANN401
     from .version import version
 
     return version(Run.of(flags))
+
+
+@models.command("list")
+@with_flags(MODELS_DIR, *TALK)
+def list_models(**flags: Any) -> int:  # noqa: ANN401
+    """List the presets: what each is for, its size and licence, and whether it is here."""
+    from .models import list_models
+
+    return list_models(_dirs(flags), Run.of(flags))
+
+
+@models.command()
+@with_flags(TO, FETCH, *TALK)
+def pull(
+    preset: Annotated[str, typer.Argument(help="Name of a preset.", show_default=False)],
+    **flags: Any,  # noqa: ANN401
+) -> int:
+    """Download a preset; what is here already is not fetched again, an interrupted download goes on."""
+    from .models import pull
+
+    return pull(preset, flags["to"], Run.of(flags), dry_run=flags["dry_run"])
+
+
+@models.command()
+@with_flags(MODELS_DIR, *TALK)
+def verify(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help="Presets, folders or files; default all that is here.", show_default=False),
+    ] = None,
+    **flags: Any,  # noqa: ANN401
+) -> int:
+    """Compare files with their checksums."""
+    from .models import verify
+
+    return verify(what or [], _dirs(flags), Run.of(flags))
+
+
+@models.command("show")
+@with_flags(ALLOW_PICKLE, *TALK)
+def show_model(
+    file: Annotated[list[Path], typer.Argument(help="Files, or folders of shards.", show_default=False)],
+    **flags: Any,  # noqa: ANN401
+) -> int:
+    """Say what a model file is, and what is missing to use it."""
+    from .models import show_files
+
+    return show_files(file, Run.of(flags), allow_pickle=flags["allow_pickle"])
+
+
+@models.command()
+@with_flags(*CONVERT, ALLOW_PICKLE, FORCE, *TALK)
+def convert(
+    source: Annotated[Path, typer.Argument(help="A file, or a folder of shards.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="The .safetensors file to write.", show_default=False)],
+    **flags: Any,  # noqa: ANN401
+) -> int:
+    """Write a model file as safetensors, in another precision if wanted."""
+    from .models import Conversion, convert
+
+    wanted = Conversion(
+        source=source,
+        output=output,
+        adapter=flags["adapter"],
+        quantization=flags["quantization"],
+        precision=flags["precision"],
+        allow_pickle=flags["allow_pickle"],
+        force=flags["force"],
+    )
+    return convert(wanted, Run.of(flags))
+
+
+def commands() -> dict[str, Callable[..., int]]:
+    """Every command by the words that call it: ``generate``, ``models pull``."""
+    return _commands(app) | _commands(models, "models ")
+
+
+def _commands(group: typer.Typer, before: str = "") -> dict[str, Callable[..., int]]:
+    found = {}
+    for info in group.registered_commands:
+        assert info.callback is not None
+        found[before + (info.name or info.callback.__name__)] = info.callback
+    return found
+
+
+def _dirs(flags: dict[str, Any]) -> tuple[Path, ...]:
+    """The models folders, from the flag or from where options come from else."""
+    return tuple(load_options({"models_dir": flags["models_dir"]}).models_dir or ())
 
 
 def _options(flags: dict[str, Any]) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class Options(BaseSettings):
     transformer: Paths | None = None
     adapter: Path | None = None
     vae: Path | None = None
+    tiny_vae: Path | None = None
     text_encoder: Path | None = None
     tokenizer: Path | None = None
     image_encoder: Path | None = None
@@ -184,7 +185,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 PATHS = {
-    *("model", "models_dir", "transformer", "adapter", "vae", "text_encoder"),
+    *("model", "models_dir", "transformer", "adapter", "vae", "tiny_vae", "text_encoder"),
     *("tokenizer", "image_encoder", "speech_encoder"),
 }
 """Options that name files."""

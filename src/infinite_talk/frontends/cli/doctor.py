@@ -85,9 +85,27 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "disk": f"{size(disk['free'])} free in {disk['folder']}{'' if disk['writable'] else ', not writable'}",
         "torch": f"{torch['version']}, {torch['threads']} threads, CUDA {torch['cuda'] or 'no'}",
         "gpu": "; ".join(gpus) or "none",
-        "attention": ", ".join([found["attention"]["used"], *found["attention"]["also"]]),
+        "attention": f"auto takes {found['attention']['used']}",
         "media": f"PyAV {media['pyav']}, libavcodec {media['libraries'].get('libavcodec')}, encoders "
         + ", ".join(name for name, there in media["encoders"].items() if there),
         "model": state,
     }
-    return [f"{name + ':':<11}{text}" for name, text in rows.items()] + ["", *found["verdict"]]
+    lines = [f"{name + ':':<11}{text}" for name, text in rows.items()]
+    return [*lines, "", *_kernels(found), "", *_precisions(found), "", *found["verdict"]]
+
+
+def _kernels(found: dict[str, Any]) -> list[str]:
+    """The attention kernels, one a line: name, exact or not, time, and what is missing."""
+    lines = ["attention       exact   ms"]
+    for row in found["attention"]["kernels"]:
+        took = "" if row["milliseconds"] is None else f"{row['milliseconds']:.3g}"
+        says = row["version"] if row["usable"] else f"no: {row['why']}. {row['get']}".rstrip()
+        lines.append(f"{row['name']:<16}{'yes' if row['exact'] else 'no':<5}{took:>5}   {says}")
+    return lines
+
+
+def _precisions(found: dict[str, Any]) -> list[str]:
+    """The quantisations, one a line: name, and what runs if not that."""
+    rows = found["precision"]
+    native = ", ".join(row["name"] for row in rows if row["native"])
+    return [f"quantisation as asked: {native}", *(row["why"] for row in rows if not row["native"])]

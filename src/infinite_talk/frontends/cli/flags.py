@@ -156,6 +156,7 @@ MODEL = (
     ),
     Flag("adapter", Path, MODELS, "Its speech branch (InfiniteTalk, MultiTalk).", "--adapter", "FILE"),
     Flag("vae", Path, MODELS, "The video codec.", "--vae", "FILE"),
+    Flag("tiny_vae", Path, MODELS, "A tiny decoder (TAEHV) for quick drafts.", "--tiny-vae", "FILE"),
     Flag("text_encoder", Path, MODELS, "UMT5-XXL encoder.", "--text-encoder", "FILE"),
     Flag("tokenizer", Path, MODELS, "Folder of its tokenizer.", "--tokenizer", "FOLDER"),
     Flag("image_encoder", Path, MODELS, "CLIP ViT-H image tower.", "--image-encoder", "FILE"),
@@ -233,6 +234,28 @@ CHART = Flag(
 )
 JSON = Flag(
     "json", bool, OUTPUT, "Print one JSON object on stdout; the rest goes to stderr.", "--json", default=False
+)
+TO = Flag("to", Path, MODELS, "Folder to download to; default the hub's cache (HF_HOME).", "--to", "FOLDER")
+FETCH = Flag("dry_run", bool, OUTPUT, "Say what would be fetched, and stop.", "--dry-run", default=False)
+MODELS_DIR = next(flag for flag in MODEL if flag.name == "models_dir")
+ALLOW_PICKLE = Flag(
+    "allow_pickle",
+    bool,
+    MODELS,
+    "Read .pth files with a torch older than 2.10, whose reader has known holes.",
+    "--allow-pickle",
+    default=False,
+)
+CONVERT = (
+    Flag("adapter", Path, MODELS, "Speech branch to join with the transformer.", "--adapter", "FILE"),
+    Flag(
+        "quantization",
+        Quantization,
+        MODELS,
+        "fp8 kinds or int8 for a transformer; default as the file has it.",
+        "--quantization",
+    ),
+    Flag("precision", Precision, MODELS, "Of all that is not quantised; auto keeps it.", "--precision"),
 )
 TALK = (
     JSON,

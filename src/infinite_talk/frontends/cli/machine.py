@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from importlib.util import find_spec
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-KERNELS = {"flash_attn": "FlashAttention 2", "sageattention": "SageAttention", "xformers": "xFormers"}
-"""Optional attention packages; the program itself needs none of them."""
 
 
 def inspect(folder: Path) -> dict[str, Any]:
@@ -27,6 +24,7 @@ def inspect(folder: Path) -> dict[str, Any]:
         "torch": _torch(),
         "gpus": _gpus(),
         "attention": _attention(),
+        "precision": _precision(),
         "media": _media(),
     }
 
@@ -75,10 +73,17 @@ def _gpus() -> list[dict[str, Any]]:
 
 
 def _attention() -> dict[str, Any]:
-    return {
-        "used": "torch scaled_dot_product_attention",
-        "also": [n for p, n in KERNELS.items() if find_spec(p)],
-    }
+    """Every kernel, tried and timed, and what ``--attention auto`` would take."""
+    from infinite_talk import attention_matrix
+
+    rows = attention_matrix()
+    return {"used": next(row.name for row in rows if row.chosen), "kernels": [asdict(row) for row in rows]}
+
+
+def _precision() -> list[dict[str, Any]]:
+    from infinite_talk import precision_matrix
+
+    return [asdict(row) for row in precision_matrix()]
 
 
 def _media() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any
 
-from .app import app
+from .app import commands
 from .config import PREFIX, Options
 from .flags import PANELS, Flag, flags_of
 
@@ -40,18 +40,18 @@ Names: {{names}}.
 
 def reference() -> str:
     """The whole page."""
-    commands = [info.callback for info in app.registered_commands if info.callback]
+    pages = [_command(words, command) for words, command in commands().items()]
     names = ", ".join(f"`{name}`" for name in Options.model_fields)
-    return "\n".join([HEAD, *map(_command, commands), FILE.format(names=names)])
+    return "\n".join([HEAD, *pages, FILE.format(names=names)])
 
 
-def _command(command: Callable[..., Any]) -> str:
+def _command(words: str, command: Callable[..., Any]) -> str:
     own = [
         p.name.upper()
         for p in inspect.signature(command).parameters.values()
         if p.kind is p.POSITIONAL_OR_KEYWORD
     ]
-    title = " ".join(["infinite-talk", command.__name__, *own])
+    title = " ".join(["infinite-talk", words, *own])
     lines = [f"## {title}", "", inspect.getdoc(command) or ""]
     for panel, flags in groupby(sorted(flags_of(command), key=_panel), key=_panel):
         lines += ["", f"**{PANELS[panel]}**", "", "| option | meaning |", "|---|---|"]

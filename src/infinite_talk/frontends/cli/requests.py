@@ -85,6 +85,7 @@ _FILES = {
     "transformer": "transformer",
     "adapter": "adapter",
     "vae": "vae",
+    "tiny_vae": "tiny_vae",
     "text_encoder": "text",
     "tokenizer": "tokenizer",
     "image_encoder": "vision",

@@ -42,6 +42,7 @@ class Show:
         )
         self._told: tuple[Phase, int] | None = None
         self._told_at = 0.0
+        self._status: object = None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -71,6 +72,9 @@ class Show:
 
     def progress(self, event: Progress, now: float) -> None:
         """Show one event; ``now`` is a monotonic time in seconds."""
+        if event.note:
+            self.warn(event.note)
+            return
         if self._quiet:
             return
         if self._live:
@@ -78,6 +82,16 @@ class Show:
         elif self._is_news(event, now):
             self._told, self._told_at = (event.phase, event.window), now
             self._console.print(line(event), markup=False)
+
+    def status(self, text: str, key: object, now: float) -> None:
+        """Show the state of something else than a run: live, or as a line when ``key`` is new or it is time."""
+        if self._quiet:
+            return
+        if self._live:
+            self._live.update(Text(clean(text)))
+        elif self._status != key or now - self._told_at >= _PLAIN_EVERY:
+            self._status, self._told_at = key, now
+            self._console.print(clean(text), markup=False)
 
     def _is_news(self, event: Progress, now: float) -> bool:
         """A new phase or window is; another step only after a while. What takes moments is not."""

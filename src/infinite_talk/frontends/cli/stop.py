@@ -24,7 +24,8 @@ class Terminated(Cancelled):
 class Stop:
     """What was asked for so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: str = "finished windows are kept") -> None:
+        self._kept = kept
         self.exit_code: int | None = None
         """130 after Ctrl-C, 143 after SIGTERM, ``None`` while nobody asked."""
 
@@ -32,23 +33,21 @@ class Stop:
         """Raise ``Cancelled`` when asked to stop; called at each progress event."""
         if self.exit_code is not None:
             kind = Terminated if self.exit_code == TERMINATED else Cancelled
-            raise kind("Stopped. Finished windows are kept; the same command continues from there.")
+            raise kind(f"Stopped: {self._kept}; the same command continues from there.")
 
     def ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the form of a signal handler
         """Signal handler."""
         if self.exit_code is not None:
             os._exit(self.exit_code)  # a take on disk is whole at every moment, so nothing is lost
         self.exit_code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
-        sys.stderr.write(
-            "\nstopping at the next step, finished windows are kept (once more to stop at once)\n"
-        )
+        sys.stderr.write(f"\nstopping at the next step, {self._kept} (once more to stop at once)\n")
         sys.stderr.flush()
 
 
 @contextmanager
-def polite_stop() -> Iterator[Stop]:
-    """Take Ctrl-C and SIGTERM while the block runs."""
-    stop = Stop()
+def polite_stop(kept: str = "finished windows are kept") -> Iterator[Stop]:
+    """Take Ctrl-C and SIGTERM while the block runs. ``kept``: what an interruption leaves for the next run."""
+    stop = Stop(kept)
     before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
-from infinite_talk.models.dit.condition import BlockCondition, Condition, KeysValues
+from infinite_talk.models.dit.condition import BlockCondition, Condition, Context, KeysValues
 from infinite_talk.models.dit.config import DiTConfig
 from infinite_talk.models.dit.people import class_maps, query_positions
 from infinite_talk.models.dit.speech import SpeechAttention
-from infinite_talk.ops.attention import AttentionCallable
+from infinite_talk.ops.attention import AttentionCallable, exact
 from infinite_talk.ops.norms import LayerNorm, RMSNorm, layer_norm
+from infinite_talk.ops.pieces import by_pieces, cuts_of
 from infinite_talk.ops.rope import Rotation, line_rotation, rotate
+
+Rows = Callable[[slice], Tensor]
+"""Gives some of the rows ``(B, n, D)`` of a tensor that need not exist as a whole."""
 
 
 class SelfAttention(nn.Module):
@@ -28,15 +34,36 @@ class SelfAttention(nn.Module):
         self.norm_q = RMSNorm(config.dim, config.eps)
         self.norm_k = RMSNorm(config.dim, config.eps)
 
-    def forward(self, x: Tensor, rotation: Rotation, classes: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """``x`` (B, N, D) -> its update (B, N, D) and, given ``classes``, the class maps (B, N, P + 1)."""
+    def forward(
+        self, normed: Rows, rotation: Rotation, classes: Tensor | None, cuts: Sequence[slice]
+    ) -> tuple[Tensor, Tensor | None]:
+        """All tokens, asked for piece by piece -> their update (B, N, D) and, given ``classes``, the class
+        maps (B, N, P + 1).
+
+        Keys and values of all tokens exist at once; queries and answers, which need no other rows, do not.
+        """
+        if len(cuts) == 1:
+            whole = normed(cuts[0])
+            k, v = self._keys_values(whole, rotation)
+            found = self._answer(whole, rotation, k, v, classes)
+        else:
+            k, v = by_pieces(lambda rows: self._keys_values(normed(rows), part_of(rotation, rows)), cuts)
+            found = by_pieces(
+                lambda rows: self._answer(normed(rows), part_of(rotation, rows), k, v, classes), cuts
+            )
+        return found[0], None if classes is None else found[1]
+
+    def _keys_values(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values, ``(B, n, heads, d)``."""
+        return rotate(self._split(self.norm_k(self.k(x))), rotation), self._split(self.v(x))
+
+    def _answer(
+        self, x: Tensor, rotation: Rotation, k: Tensor, v: Tensor, classes: Tensor | None
+    ) -> tuple[Tensor, ...]:
         q = rotate(self._split(self.norm_q(self.q(x))), rotation).transpose(1, 2)
-        k = rotate(self._split(self.norm_k(self.k(x))), rotation).transpose(1, 2)
-        v = self._split(self.v(x)).transpose(1, 2)
-        found = self.attention(q, k, v)
-        out: Tensor = self.o(found.transpose(1, 2).flatten(2))
-        maps = None if classes is None else class_maps(q, k, classes, self.attention)
-        return out, maps
+        k, v = k.transpose(1, 2), v.transpose(1, 2)
+        out: Tensor = self.o(self.attention(q, k, v).transpose(1, 2).flatten(2))
+        return (out,) if classes is None else (out, class_maps(q, k, classes, exact(self.attention)))
 
     def _split(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (self.heads, -1))  # (B, N, heads, d)
@@ -94,6 +121,7 @@ class Block(nn.Module):
             nn.Linear(config.ffn_dim, config.dim),
         )
         self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
+        self.rows_at_once: int | None = None
 
     def forward(self, x: Tensor, e0: Tensor, condition: Condition, own: BlockCondition) -> Tensor:
         """Advance the stream.
@@ -101,21 +129,54 @@ class Block(nn.Module):
         Args:
             x: tokens ``(B, N, D)``.
             e0: modulation of the time step, float32 ``(B, 6, D)``.
-            own: this block's keys and values, ``condition.blocks[i]``.
+            own: this block's keys and values, of ``keys_values``.
         """
-        eps = self.config.eps
+        frames, rows, columns = condition.grid
+        cuts = cuts_of(frames, rows * columns, self.rows_at_once)
         m = (self.modulation.float() + e0).unsqueeze(2).unbind(1)  # six of (B, 1, D), float32
-        update, maps = self.self_attn(modulate(x, m[0], m[1], eps), condition.rotation, condition.classes)
-        x = gate(x, update, m[2])
-        x = x + self.cross_attn(self.norm3(x), own.text, own.image)
-        x = x + self.audio_cross_attn(self.norm_x(x), own.speech, condition.grid[0], self._who(maps))
-        return gate(x, self.ffn(modulate(x, m[3], m[4], eps)), m[5])
+        eps = self.config.eps
+        update, maps = self.self_attn(
+            lambda piece: modulate(x[:, piece], m[0], m[1], eps), condition.rotation, condition.classes, cuts
+        )
+        who = self._who(maps)
+
+        def rest(piece: slice) -> tuple[Tensor]:
+            y = gate(x[:, piece], update[:, piece], m[2])
+            y = y + self.cross_attn(self.norm3(y), own.text, own.image)
+            first, last = piece.start // (rows * columns), -(-piece.stop // (rows * columns))
+            voices = None if who is None else part_of(who, piece)
+            speech = frames_of(own.speech, first, last, frames)
+            y = y + self.audio_cross_attn(self.norm_x(y), speech, last - first, voices)
+            return (gate(y, self.ffn(modulate(y, m[3], m[4], eps)), m[5]),)
+
+        return by_pieces(rest, cuts)[0]
+
+    def keys_values(self, context: Context) -> BlockCondition:
+        """What this block attends to."""
+        return BlockCondition(
+            text=self.cross_attn.text_keys_values(context.text),
+            image=self.cross_attn.image_keys_values(context.image),
+            speech=self.audio_cross_attn.keys_values(context.speech, context.voices),
+        )
 
     def _who(self, maps: Tensor | None) -> Rotation | None:
         """Rotation of the speech queries; one person needs none."""
         if maps is None:
             return None
         return line_rotation(query_positions(maps, self.config), self.config.head_dim)
+
+
+def frames_of(speech: KeysValues, first: int, last: int, frames: int) -> KeysValues:
+    """Of keys and values ``(B * T, ...)``, T being ``frames``, those of the frames ``first`` .. ``last - 1``."""
+    if (first, last) == (0, frames):
+        return speech
+    k, v = (torch.unflatten(part, 0, (-1, frames))[:, first:last].flatten(0, 1) for part in speech)
+    return KeysValues(k, v)
+
+
+def part_of(rotation: Rotation, rows: slice) -> Rotation:
+    """The angles of some of the tokens."""
+    return Rotation(rotation.cos[..., rows, :], rotation.sin[..., rows, :])
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:

@@ -29,11 +29,27 @@ class BlockCondition:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """Everything constant over the denoising steps of a window, for a batch of B samples."""
+class Context:
+    """What the keys and values of all blocks are made from: some megabytes where those are a gigabyte."""
 
-    blocks: tuple[BlockCondition, ...]
-    reference: Tensor  # (B, N, D): the reference picture's share of the patch embedding, bias included
+    text: Tensor  # (B, text_len, D)
+    image: Tensor  # (B, clip_tokens, D)
+    speech: Tensor  # (B, T, P * context_tokens, output_dim)
+    voices: Rotation | None  # of the speech keys; one person needs none
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Everything constant over the denoising steps of a window, for a batch of B samples.
+
+    Either the keys and values of all blocks are kept, or what they are made from (``context``).
+    """
+
+    blocks: tuple[BlockCondition, ...]  # none with a context
+    context: Context | None
+    reference: Tensor
+    """(B, N, D): the reference picture's share of the patch embedding, bias included; with a context the
+    reference itself, (B, in_dim - out_dim, T, h, w)."""
     rotation: Rotation  # (N, d / 2): positions of the tokens
     classes: (
         Tensor | None
@@ -49,6 +65,9 @@ class Condition:
 def concatenate(conditions: Sequence[Condition]) -> Condition:
     """One batch of several conditions of the same grid and number of people, in order."""
     first = conditions[0]
+    contexts = [c.context for c in conditions if c.context is not None]
+    if len(contexts) not in (0, len(conditions)):
+        raise ValueError("conditions with and without kept keys and values cannot share a batch")
     if any((c.grid, c.people) != (first.grid, first.people) for c in conditions):
         raise ValueError("conditions of different grids or numbers of people cannot share a batch")
 
@@ -66,9 +85,19 @@ def concatenate(conditions: Sequence[Condition]) -> Condition:
     classes = [c.classes for c in conditions if c.classes is not None]
     return Condition(
         blocks=blocks,
+        context=_joined(contexts) if contexts else None,
         reference=torch.cat([c.reference for c in conditions]),
         rotation=first.rotation,
         classes=torch.cat(classes) if classes else None,
         grid=first.grid,
         people=first.people,
+    )
+
+
+def _joined(contexts: Sequence[Context]) -> Context:
+    return Context(
+        text=torch.cat([c.text for c in contexts]),
+        image=torch.cat([c.image for c in contexts]),
+        speech=torch.cat([c.speech for c in contexts]),
+        voices=contexts[0].voices,
     )

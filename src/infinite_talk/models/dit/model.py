@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infinite_talk.models.dit.blocks import Block, modulate
-from infinite_talk.models.dit.condition import BlockCondition, Condition
+from infinite_talk.models.dit.condition import Condition, Context
 from infinite_talk.models.dit.config import DiTConfig
 from infinite_talk.models.dit.people import class_weights, voice_rotation
 from infinite_talk.models.dit.speech import SpeechProjection
 from infinite_talk.ops.attention import AttentionCallable, sdpa
 from infinite_talk.ops.norms import LayerNorm
+from infinite_talk.ops.pieces import by_pieces, cuts_of
 from infinite_talk.ops.rope import BASE, grid_rotation
 
 
@@ -83,6 +84,29 @@ class WanTransformer(nn.Module):
         self.head = Head(config)
         self.img_emb = ImageEmbedding(config)
         self.audio_proj = SpeechProjection(config)
+        self.keep_keys_values = True
+        self._rows_at_once: int | None = None
+
+    keep_keys_values: bool
+    """Whether ``condition`` computes the keys and values of all blocks, or each block its own at each step.
+
+    At full size one window's keys and values are 1.2 GB for each guidance branch (bfloat16, one person: 512
+    rows of text, 257 of the picture, 21 x 32 of speech, all 5120 wide and twice in 40 blocks), and the
+    reference's tokens 0.3 GB more. Computing them anew is 0.2 % of a block's work at 32,760 tokens, and
+    ``condition`` then does not visit the blocks, which have to be fetched if they are streamed. A model with
+    few tokens keeps them.
+    """
+
+    @property
+    def rows_at_once(self) -> int | None:
+        """Tokens that are worked on at a time where each is treated alike; ``None`` is all. Not for training."""
+        return self._rows_at_once
+
+    @rows_at_once.setter
+    def rows_at_once(self, rows: int | None) -> None:
+        self._rows_at_once = rows
+        for block in self.blocks.children():  # not an iteration, which would bring streamed blocks here
+            cast("Block", block).rows_at_once = rows
 
     @property
     def dtype(self) -> torch.dtype:
@@ -119,18 +143,12 @@ class WanTransformer(nn.Module):
         image_tokens = self.img_emb(image.to(self.dtype))
         speech_tokens = self.audio_proj(speech.to(self.dtype))
         voices = voice_rotation(people, config, reference.device) if people > 1 else None
+        context = Context(text_tokens, image_tokens, speech_tokens, voices)
+        keep = self.keep_keys_values
         return Condition(
-            blocks=tuple(
-                BlockCondition(
-                    text=block.cross_attn.text_keys_values(text_tokens),
-                    image=block.cross_attn.image_keys_values(image_tokens),
-                    speech=block.audio_cross_attn.keys_values(speech_tokens, voices),
-                )
-                for block in self._blocks()
-            ),
-            reference=self._embed_patches(
-                reference, self.patch_embedding.weight[:, config.out_dim :], self.patch_embedding.bias
-            ),
+            blocks=tuple(block.keys_values(context) for block in self._blocks()) if keep else (),
+            context=None if keep else context,
+            reference=self._embed_reference(reference) if keep else reference,
             rotation=grid_rotation(grid, config.head_dim, reference.device),
             classes=self._classes(token_masks, people, reference, grid),
             grid=grid,
@@ -146,9 +164,10 @@ class WanTransformer(nn.Module):
             timestep: ``(B,)``, 0 (data) .. 1000 (noise), may be fractional and differ between samples.
         """
         e, e0 = self.embed_time(timestep)
-        tokens = self.embed(latent, condition)
-        tokens = self.blocks_forward(tokens, e0, condition)
-        return self.head_forward(tokens, e, condition)
+        # No name for the tokens in between: it would keep them alive while the blocks work on others.
+        return self.head_forward(
+            self.blocks_forward(self.embed(latent, condition), e0, condition), e, condition
+        )
 
     def embed_time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """Time embedding ``e`` (B, D) for the head and ``e0`` (B, 6, D) for the blocks, float32."""
@@ -166,17 +185,24 @@ class WanTransformer(nn.Module):
     def embed(self, latent: Tensor, condition: Condition) -> Tensor:
         """Noisy latent ``(B, out_dim, T, h, w)`` -> tokens ``(B, N, D)``, reference picture included."""
         weight = self.patch_embedding.weight[:, : self.config.out_dim]
-        return self._embed_patches(latent, weight, None) + condition.reference
+        tokens = self._embed_patches(latent, weight, None)
+        if condition.context is None:
+            return tokens + condition.reference
+        return tokens + self._embed_reference(condition.reference)
 
     def blocks_forward(self, tokens: Tensor, e0: Tensor, condition: Condition) -> Tensor:
         """Run all blocks over the tokens ``(B, N, D)``."""
-        for block, own in zip(self._blocks(), condition.blocks, strict=True):
+        for i, block in enumerate(self._blocks()):
+            context = condition.context
+            own = condition.blocks[i] if context is None else block.keys_values(context)
             tokens = block(tokens, e0, condition, own)
         return tokens
 
     def head_forward(self, tokens: Tensor, e: Tensor, condition: Condition) -> Tensor:
         """Tokens ``(B, N, D)`` -> velocity ``(B, out_dim, T, h, w)`` float32."""
-        patches: Tensor = self.head(tokens, e)
+        frames, rows, columns = condition.grid
+        cuts = cuts_of(frames, rows * columns, self.rows_at_once)
+        (patches,) = by_pieces(lambda piece: (self.head(tokens[:, piece], e),), cuts)
         shape = (*self.config.patch_size, self.config.out_dim)
         parts = torch.unflatten(torch.unflatten(patches, -1, shape), 1, condition.grid)
         # (B, T, H, W, pt, ph, pw, C) -> (B, C, T, pt, H, ph, W, pw)
@@ -214,6 +240,10 @@ class WanTransformer(nn.Module):
         parts = x.to(self.dtype).reshape(B, C, T // pt, pt, H // ph, ph, W // pw, pw)
         patches = parts.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)  # (B, N, C * pt * ph * pw)
         return F.linear(patches, weight.flatten(1), bias).to(self.dtype)
+
+    def _embed_reference(self, reference: Tensor) -> Tensor:
+        weight = self.patch_embedding.weight[:, self.config.out_dim :]
+        return self._embed_patches(reference, weight, self.patch_embedding.bias)
 
     def _grid(self, reference: Tensor) -> tuple[int, int, int]:
         """Tokens in time, height and width; shapes that do not divide into patches are our mistake."""
@@ -262,6 +292,8 @@ def sinusoid(timestep: Tensor, width: int) -> Tensor:
 
 
 def linear_float32(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a linear layer in float32 whatever its dtype."""
-    assert isinstance(layer, nn.Linear)
-    return F.linear(x.float(), layer.weight.float(), layer.bias.float())
+    """Apply a linear layer in float32 whatever its dtype. One that a file has packed unpacks to that of ``x``."""
+    if isinstance(layer, nn.Linear):
+        return F.linear(x.float(), layer.weight.float(), layer.bias.float())
+    out: Tensor = layer(x.float())
+    return out

@@ -76,7 +76,8 @@ class SpeechAttention(nn.Module):
         both = torch.unflatten(self.kv_linear(speech.flatten(0, 1)), -1, (2, self.heads, -1))
         k, v = both.unbind(2)
         if rotation is not None:
-            k = rotate(k, rotation)
+            # Without a copy the values would keep the unrotated keys in memory, which lie beside them.
+            k, v = rotate(k, rotation), v.contiguous()
         return KeysValues(k.transpose(1, 2), v.transpose(1, 2))
 
     def forward(self, x: Tensor, speech: KeysValues, frames: int, rotation: Rotation | None) -> Tensor:

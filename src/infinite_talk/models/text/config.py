@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_BYTE_VOCABULARY = 384
+BYTE_VOCABULARY = 384
 """ByT5: 3 special tokens, 256 bytes, 125 sentinels. No published vocabulary of word pieces has this size."""
 
 
@@ -54,7 +54,7 @@ class TextConfig:
             max_dist=int(values.get("max_dist", 128)),
             eps=float(values.get("eps", values.get("norm_eps", 1e-6))),
             text_len=int(values.get("text_len", 512)),
-            bytes=bool(values.get("bytes", vocab_size == _BYTE_VOCABULARY)),
+            bytes=bool(values.get("bytes", vocab_size == BYTE_VOCABULARY)),
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
+from transformers.models.umt5.modeling_umt5 import UMT5DenseGatedActDense
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.models.text.config import TextConfig
@@ -23,6 +24,8 @@ class TextEncoder(nn.Module):
         self.tokenizer = tokenizer or (byte_tokenizer if config.bytes else None)
         # The encoder alone: the model around it holds the embedding a second time.
         self.model = UMT5EncoderModel(_transformers_config(config)).encoder
+        for block in self.model.block:
+            block.layer[1].DenseReluDense = FeedForward(block.layer[1].DenseReluDense)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token numbers ``(B, L)`` to ``(B, L, D)``; ``mask`` is 1 at tokens and 0 at padding."""
@@ -63,6 +66,24 @@ class TextEncoder(nn.Module):
             for text, entry in zip(texts, self.tokenise(texts), strict=True)
             if entry.dropped
         )
+
+
+class FeedForward(nn.Module):
+    """GELU-gated feed forward in the dtype of its input, around the layers of ``transformers``' own module.
+
+    Theirs looks at its last layer's weight to learn a dtype, which would unpack a packed weight in every call.
+    """
+
+    def __init__(self, original: UMT5DenseGatedActDense) -> None:
+        super().__init__()
+        self.wi_0 = original.wi_0
+        self.wi_1 = original.wi_1
+        self.wo = original.wo
+        self.act = original.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.wo(self.act(self.wi_0(x)) * self.wi_1(x))
+        return mixed
 
 
 def _transformers_config(config: TextConfig) -> UMT5Config:

@@ -12,9 +12,13 @@ from typing import Protocol
 import ftfy
 
 from infinite_talk.errors import CheckpointError
+from infinite_talk.models.text.pieces import from_model
 
 _BYTE_OFFSET = 3  # padding, end mark, unknown
 _BYTE_END = 1
+
+FILES = ("tokenizer.json", "spiece.model")
+"""What a tokenizer's folder holds at least one of; the first is faster to load."""
 
 
 class Tokenizer(Protocol):
@@ -54,24 +58,42 @@ class FolderTokenizer:
     """The tokenizer of a published model, from its own folder (``google/umt5-xxl`` beside Wan2.1)."""
 
     def __init__(self, folder: Path) -> None:
-        """Load it; nothing is downloaded.
+        """Load ``tokenizer.json``, or else ``spiece.model``; nothing is downloaded.
 
         Raises:
-            CheckpointError: the folder holds no tokenizer.
+            CheckpointError: the folder holds no tokenizer, or a damaged one.
         """
-        from transformers import AutoTokenizer
-
-        try:
-            if not folder.is_dir():  # else the name would be looked up on the network's model hub
-                raise FileNotFoundError("no such folder")
-            self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        whole, pieces = (folder / name for name in FILES)
+        if whole.is_file():
+            self._cut = _from_json(whole)
+        elif pieces.is_file():
+            self._cut = from_model(pieces.read_bytes(), str(pieces))
+        else:
             raise CheckpointError(
-                f"No tokenizer could be loaded from {folder} ({error}); expected the folder with "
-                "tokenizer.json or spiece.model that was published with the text encoder.",
+                f"No tokenizer in {folder}; expected the folder with {' or '.join(FILES)} that was published with "
+                "the text encoder.",
                 code="tokenizer_missing",
-            ) from error
+            )
 
     def __call__(self, text: str) -> Sequence[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=True).input_ids
+        return self._cut(text)
+
+
+def _from_json(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer as Library
+
+    try:
+        library = Library.from_file(str(path))
+    except Exception as error:  # the library raises no narrower one
+        raise CheckpointError(
+            f"The tokenizer {path} cannot be read ({error}). Download it again.", code="tokenizer_corrupt"
+        ) from error
+    # Texts are cut and padded by us, whatever the file was used for last.
+    library.no_truncation()
+    library.no_padding()
+
+    def cut(text: str) -> Sequence[int]:
+        ids: list[int] = library.encode(text, add_special_tokens=True).ids
         return ids
+
+    return cut

@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 # Wan2.1's own latent statistics, published with its code and not stored in its checkpoint.
-_WAN_MEAN = (
+WAN_MEAN = (
     *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
     *(0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921),
 )
-_WAN_STD = (
+WAN_STD = (
     *(2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743),
     *(3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160),
 )
+
+_DIFFUSERS = {
+    "base_dim": "dim",
+    "temperal_downsample": "temporal_downsample",  # its spelling
+    "latents_mean": "mean",
+    "latents_std": "std",
+}
+"""Names in the ``config.json`` of diffusers -> ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,8 @@ class VAEConfig:
     def from_json(cls, values: Mapping[str, Any]) -> VAEConfig:
         """Read a configuration as stored beside weights; names that do not shape the network are passed over.
 
-        Without ``mean`` and ``std`` the latents are those of Wan2.1.
+        Without ``mean`` and ``std`` the latents are those of Wan2.1. The names of diffusers' ``AutoencoderKLWan``
+        are read as well.
 
         Raises:
             ValueError: when attention is asked for at other places than the middle, which this network lacks.
@@ -60,14 +69,15 @@ class VAEConfig:
         """
         if values.get("attn_scales"):
             raise ValueError(f"attn_scales is {values['attn_scales']}: attention exists only in the middle")
+        values = {_DIFFUSERS.get(name, name): value for name, value in values.items()}
         return cls(
             dim=int(values["dim"]),
             z_dim=int(values["z_dim"]),
             dim_mult=tuple(int(factor) for factor in values["dim_mult"]),
             num_res_blocks=int(values["num_res_blocks"]),
             temporal_downsample=tuple(bool(halved) for halved in values["temporal_downsample"]),
-            mean=tuple(float(number) for number in values.get("mean", _WAN_MEAN)),
-            std=tuple(float(number) for number in values.get("std", _WAN_STD)),
+            mean=tuple(float(number) for number in values.get("mean", WAN_MEAN)),
+            std=tuple(float(number) for number in values.get("std", WAN_STD)),
             patch=int(values.get("patch", 1)),
         )
 

@@ -116,6 +116,11 @@ class VideoVAE(nn.Module):
         self.conv2 = CausalConv3d(config.z_dim, config.z_dim, 1)
         self.decoder = Decoder(config)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of all that is between videos and latents; those stay float32."""
+        return self.conv1.weight.dtype
+
     def encode(self, video: Tensor) -> Tensor:
         """Normalised latent ``(B, z, T, h, w)``, float32, of ``video`` ``(B, 3, F, H, W)`` in [-1, 1]."""
         return self.normalise(self.encode_moments(video)[0])
@@ -240,7 +245,7 @@ class VideoVAE(nn.Module):
         return self._moments_of(self.encoder(self._folded(video), memory))
 
     def _folded(self, video: Tensor) -> Tensor:
-        return _channels_last(_fold(video, self.config.patch))
+        return _channels_last(_fold(video, self.config.patch).to(self.dtype))
 
     def _moments_of(self, moments: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = self.conv1(moments).float().chunk(2, dim=1)
@@ -248,7 +253,7 @@ class VideoVAE(nn.Module):
 
     def _denormalised(self, latent: Tensor) -> Tensor:
         """A normalised latent as the decoder wants it."""
-        z: Tensor = self.conv2(_channels_last(self.denormalise(latent)))
+        z: Tensor = self.conv2(_channels_last(self.denormalise(latent).to(self.dtype)))
         return z
 
     def _pictures(self, latent: Tensor, memory: Memory | None) -> Tensor:

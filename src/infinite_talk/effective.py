@@ -1,0 +1,54 @@
+"""``Effective``: what runs for what was asked, with a line for each thing that is something else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from infinite_talk.device import choose_device, choose_dtype, precision_of
+from infinite_talk.ops.attention import Resolved, resolve
+from infinite_talk.settings import Precision, Quantization, Settings
+from infinite_talk.weights.precision import Policy, capability_of, policy_for
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The choices of one engine, made before any weight is read."""
+
+    device: torch.device
+    precision: Precision  # never AUTO
+    dtype: torch.dtype  # the same, as torch calls it
+    policy: Policy
+    attention: Resolved
+    notes: tuple[str, ...]  # one line for each thing that is not what was asked for
+
+    @property
+    def quantization(self) -> Quantization:
+        """How the transformer's large matrices are kept and multiplied."""
+        return self.policy.name
+
+    def __str__(self) -> str:
+        quantization = "" if self.quantization is Quantization.DISABLED else f"{self.quantization}, "
+        return f"{self.device.type}, {self.precision}, {quantization}attention {self.attention.name}"
+
+
+def effective(settings: Settings, *, gguf: bool) -> Effective:
+    """Make the choices.
+
+    Args:
+        gguf: whether the transformer's weights come from a GGUF file.
+
+    Raises:
+        CapabilityError: this machine cannot run what was asked, and nothing stands in for it or
+            ``settings.strict`` forbids that.
+        UsageError: ``gguf`` was asked for another kind of file.
+    """
+    device = choose_device(settings)
+    dtype = choose_dtype(settings, device)
+    policy, packing_note = policy_for(
+        settings.quantization, capability_of(device), strict=settings.strict, gguf=gguf
+    )
+    attention = resolve(settings.attention, device, dtype, strict=settings.strict)
+    notes = tuple(note for note in (packing_note, attention.note) if note)
+    return Effective(device, precision_of(settings, device), dtype, policy, attention, notes)

@@ -1,0 +1,307 @@
+"""``Runtime``: one model on one machine: what runs, the memory plan of a run, and the models, built when needed."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from infinite_talk.denoise.guidance import Branch, branches
+from infinite_talk.device import measure_speed
+from infinite_talk.effective import Effective, effective
+from infinite_talk.errors import CapabilityError, OutOfMemoryError
+from infinite_talk.inputs.validate import prompts_of
+from infinite_talk.memory import MemoryPlan, ModelSizes, Work, allocator_limit, plan_memory, replan
+from infinite_talk.memory.speed import measured_speed
+from infinite_talk.memory.streaming import BlockStream, stream_blocks
+from infinite_talk.models.dit import WanTransformer
+from infinite_talk.models.speech import SpeechEncoder
+from infinite_talk.models.text import TextEncoder
+from infinite_talk.models.text.finding import find_tokenizer
+from infinite_talk.models.tiny_vae import TinyVAE
+from infinite_talk.models.vae import VideoVAE
+from infinite_talk.models.vision import ImageEncoder
+from infinite_talk.ops.linear.gguf import Q8_0
+from infinite_talk.presets import given
+from infinite_talk.progress import Listener, Phase, Progress
+from infinite_talk.request import Request
+from infinite_talk.rooms import Resident, Rooms
+from infinite_talk.settings import Settings
+from infinite_talk.types import Plan, Source
+from infinite_talk.weights.builder import build
+from infinite_talk.weights.checkpoint import Part
+from infinite_talk.weights.lora import Merging, attach
+from infinite_talk.weights.model import Model, open_model
+from infinite_talk.weights.reader import shapes_of
+from infinite_talk.weights.sizes import dtype_of, sizes_of
+
+CPU = torch.device("cpu")
+TEXT_LAYERS = "model.block"
+"""Where the layers of the text encoder are, which pass through one by one where it does not fit."""
+
+
+class Runtime:
+    """What is built stays for the next run; the memory plan may change between runs and within one."""
+
+    def __init__(self, settings: Settings, model: Model, how: Effective, people: int) -> None:
+        self.settings, self.model, self.how = settings, model, how
+        self._suits = {people > 1}
+        self._announced = False
+        self._listen: Listener | None = None
+        self._plan: MemoryPlan | None = None
+        self._stream: BlockStream | None = None
+        self._transformer = Resident(self._build_transformer, keep=True)
+        others = [part for part in model.parts if part is not Part.TRANSFORMER]
+        self._others: dict[Part, Resident[Any]] = {p: Resident(self._maker(p), keep=True) for p in others}
+
+    @classmethod
+    def of(cls, settings: Settings, people: int) -> Runtime:
+        """Open the files and choose what runs.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, or does not fit.
+            CapabilityError, UsageError: this machine cannot run what was chosen.
+        """
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        model = open_model(settings, people=people)
+        return cls(settings, model, effective(settings, gguf=model.gguf), people)
+
+    def suits(self, people: int) -> bool:
+        """Whether the files were chosen for as many people."""
+        return (people > 1) in self._suits
+
+    def also_for(self, people: int) -> Runtime:
+        """The same files were found for another number of people."""
+        self._suits.add(people > 1)
+        return self
+
+    @property
+    def decoder(self) -> str:
+        """For recipes: whose frames are seen."""
+        return "tiny" if Part.TINY_VAE in self.model.parts else "exact"
+
+    def announce(self, listen: Listener) -> None:
+        """Say once what runs and what is not as asked."""
+        if self._announced:
+            return
+        self._announced = True
+        for note in (*self.how.notes, *self.model.notes):
+            listen(Progress(phase=Phase.LOADING, runs=str(self.how), note=note))
+
+    # Memory
+
+    def plan(self, request: Request, source: Source, windows: Plan, *, timed: bool = False) -> MemoryPlan:
+        """Where everything will live during a run.
+
+        Args:
+            timed: measure this machine, so that the plan tells seconds.
+
+        Raises:
+            CapabilityError: the run cannot fit.
+            UsageError: the memory settings make no sense for this model.
+        """
+        gpu, model = self.how.device.type == "cuda", self._sizes()
+        work, asked = work_of(request, source, windows), self.settings.memory
+        speed = None
+        if timed:
+            fast = self.how.quantization.endswith("_fast")
+            speed = measured_speed(measure_speed(self.how.device, self.how.dtype), fast=fast)
+        try:
+            return plan_memory(
+                model, work, self._limit(), asked, gpu=gpu, host_limit=_host_free(), speed=speed
+            )
+        except CapabilityError:
+            if gpu:
+                raise
+            # Pages of a CPU can be swapped, and free memory is a guess: it runs, and may be slow.
+            return plan_memory(model, work, float("inf"), asked, gpu=False, speed=speed)
+
+    def lower(self, plan: MemoryPlan, request: Request, source: Source, windows: Plan) -> MemoryPlan:
+        """A plan that needs less, after the memory ran out.
+
+        Raises:
+            OutOfMemoryError: there is none.
+        """
+        self._free()
+        work = work_of(request, source, windows)
+        try:
+            return replan(
+                plan,
+                self._sizes(),
+                work,
+                self.settings.memory,
+                host_limit=_host_free(),
+            )
+        except CapabilityError as error:
+            raise OutOfMemoryError(
+                f"The GPU's memory does not hold the run, and nothing is left to save: {error.message}"
+            ) from error
+
+    @contextmanager
+    def short_of_memory(self) -> Iterator[list[str]]:
+        """A list that has an entry after the block if the GPU's memory ran out in it.
+
+        Raises:
+            OutOfMemoryError: the host's memory ran out.
+        """
+        short: list[str] = []
+        try:
+            yield short
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if not isinstance(error, torch.OutOfMemoryError):
+                raise OutOfMemoryError(
+                    "The memory of this machine does not hold the run. Choose a smaller size or fewer window "
+                    "frames, close other programs, or use a machine with more memory."
+                ) from error
+            short.append(str(error))
+
+    def _sizes(self) -> ModelSizes:
+        return sizes_of(self.model, self.how.policy, self.how.dtype, self.how.device)
+
+    def _limit(self) -> float:
+        """Bytes that tensors may take on the device."""
+        if self.how.device.type != "cuda":
+            return _host_free() or float("inf")
+        free, _ = torch.cuda.mem_get_info(self.how.device)
+        free += torch.cuda.memory_reserved(self.how.device)
+        return min(free, float("inf") if self.settings.vram is None else allocator_limit(self.settings.vram))
+
+    def _free(self) -> None:
+        """Return what tracebacks and torch's allocator hold on to."""
+        if self._stream is not None:
+            self._stream.release()
+        gc.collect()
+        if self.how.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # Models
+
+    def rooms(self, plan: MemoryPlan, listen: Listener) -> Rooms:
+        """The models under a plan; the transformer that is there adapts to it without being read again."""
+        self._plan, self._listen = plan, listen
+        for resident in self._others.values():
+            resident.keep = plan.keep_encoders
+            if not plan.keep_encoders:
+                resident.release()
+        if self._stream is not None:
+            self._stream.swap(plan.blocks_to_swap, plan.prefetch_blocks)
+            with self._transformer.at_hand() as transformer:
+                _adapt(transformer, plan)
+        others = self._others
+        return Rooms(
+            transformer=self._transformer,
+            vae=others[Part.VAE],
+            text=others[Part.TEXT],
+            vision=others[Part.VISION],
+            speech=others[Part.SPEECH],
+            tiny_vae=others.get(Part.TINY_VAE),
+            defaults=self.model.defaults,
+            device=self.how.device,
+            dtype=self.how.dtype,
+            name=self.model.name,
+            version=self.model.version,
+            runs=str(self.how),
+            decode_frames=plan.decode_frames,
+            vae_tile=plan.vae_tile,
+        )
+
+    def _say(self, note: str) -> None:
+        assert self._listen is not None
+        self._listen(Progress(phase=Phase.LOADING, runs=str(self.how), note=note))
+
+    def _build_transformer(self) -> WanTransformer:
+        how, plan, opened = self.how, self._plan, self.model.parts[Part.TRANSFORMER]
+        assert plan is not None and self._listen is not None
+        self._listen(Progress(phase=Phase.LOADING, runs=str(how)))
+        merged = [lora for lora in self.model.loras if lora.merge]
+        merging = Merging(merged, how.policy, shapes_of(opened.weights), fallback=Q8_0) if merged else None
+        transformer = build(
+            lambda: WanTransformer(opened.config, attention=how.attention.kernel),
+            opened.weights,
+            dtype=how.dtype,
+            device=how.device,
+            source=opened.title,
+            policy=merging or how.policy,
+        )
+        if beside := [lora for lora in self.model.loras if not lora.merge]:
+            attach(transformer, beside)
+        for note in merging.notes if merging else ():
+            self._say(note)
+        _adapt(transformer, plan)
+        if how.device.type == "cuda":
+            self._stream = stream_blocks(transformer, plan.blocks_to_swap, plan.prefetch_blocks, how.device)
+            if self._stream.note:
+                self._say(self._stream.note)
+        return transformer
+
+    def _maker(self, part: Part) -> Callable[[], nn.Module]:
+        return lambda: self._build(part)
+
+    def _build(self, part: Part) -> nn.Module:
+        opened, device, plan = self.model.parts[part], self.how.device, self._plan
+        assert plan is not None
+        swap = plan.text_blocks_to_swap if part is Part.TEXT else 0
+        model = build(
+            lambda: self._module(part),
+            opened.weights,
+            dtype=dtype_of(part, opened, device),
+            device=CPU if swap else device,
+            source=opened.title,
+        )
+        if swap:
+            stream_blocks(model, swap, 1, device, name=TEXT_LAYERS)
+            model.to(device)
+        return model
+
+    def _module(self, part: Part) -> nn.Module:
+        opened = self.model.parts[part]
+        config = opened.config
+        if part is Part.TEXT:
+            return TextEncoder(config, find_tokenizer(config, opened.files, folder=self.model.tokenizer))
+        kinds: dict[Part, Callable[..., nn.Module]] = {
+            Part.VAE: VideoVAE,
+            Part.TINY_VAE: TinyVAE,
+            Part.VISION: ImageEncoder,
+            Part.SPEECH: SpeechEncoder,
+        }
+        return kinds[part](config)
+
+
+def _adapt(transformer: WanTransformer, plan: MemoryPlan) -> None:
+    transformer.rows_at_once = plan.rows_at_once
+    transformer.keep_keys_values = plan.keep_keys_values
+
+
+def work_of(request: Request, source: Source, windows: Plan) -> Work:
+    """What memory and time of a resolved request depend on."""
+    asked = branches(given(request.text_guidance), given(request.audio_guidance), request.compat)
+    return Work(
+        size=source.size,
+        frames=given(request.window_frames),
+        motion=given(request.motion_frames),
+        steps=given(request.steps),
+        branches=len(asked),
+        silent=sum(branch in (Branch.UNCOND, Branch.DROP_AUDIO) for branch in asked),
+        people=len(source.speech),
+        texts=len({*prompts_of(request.prompt), given(request.negative_prompt)}),
+        windows=len(windows.windows),
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch's CPU allocator raises a plain RuntimeError; its CUDA error is a subclass of it."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
+
+
+def _host_free() -> float | None:
+    import psutil
+
+    return float(psutil.virtual_memory().available)
