@@ -96,8 +96,9 @@ class Rooms:
         with self.using(self.vae) as vae:
             video = video[None].to(self.device, torch.float32)
             small = video[0, 0].numel() * _bytes_per_pixel(vae) <= BYTES_AT_ONCE
-            latent = vae.encode(video) if small else torch.cat(list(vae.encode_chunks(video)), dim=2)
-        return latent[0]
+            if small and self.vae_tile is None:
+                return vae.encode(video)[0]
+            return vae.encode_pieces(video, self.vae_tile)[0]
 
     @torch.inference_mode()
     def decode_video(self, latent: torch.Tensor) -> torch.Tensor:
@@ -106,10 +107,7 @@ class Rooms:
             with self.using(self.tiny_vae) as tiny:
                 return torch.cat(list(tiny.decode_chunks(latent[None])), dim=2)[0]
         with self.using(self.vae) as vae:
-            at_once = self._latents_at_once(latent, vae)
-            if at_once >= latent.shape[1]:
-                return vae.decode(latent[None])[0]
-            return torch.cat(list(vae.decode_chunks(latent[None], at_once)), dim=2)[0]
+            return vae.decode_pieces(latent[None], self._latents_at_once(latent, vae), self.vae_tile)[0]
 
     def _latents_at_once(self, latent: torch.Tensor, vae: VideoVAE) -> int:
         """Latent frames that the codec takes at a time."""

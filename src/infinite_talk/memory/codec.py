@@ -52,7 +52,18 @@ def start_pass(config: VAEConfig, places: int, latents: int, base: int) -> Pass:
 
 def encode_pass(config: VAEConfig, pixels: int, frames: int, base: int, *, whole: bool = False) -> Pass:
     """Encode pieces of ``frames`` video frames of ``pixels`` pixels."""
-    return _pass([*_falling(config, pixels, frames, whole)], base, whole)
+    layers = [*_falling(config, pixels, frames, whole), *_finishing(config, pixels, frames, whole)]
+    return _pass(layers, base, whole)
+
+
+def falling_pass(config: VAEConfig, pixels: int, frames: int, base: int) -> Pass:
+    """The part of ``encode_pass`` that tiles share out."""
+    return _pass(_falling(config, pixels, frames, whole=False), base, whole=False)
+
+
+def finish_pass(config: VAEConfig, pixels: int, frames: int, base: int) -> Pass:
+    """The part of ``encode_pass`` that sees whole frames, at the resolution of the latent."""
+    return _pass(_finishing(config, pixels, frames, whole=False), base, whole=False)
 
 
 def _pass(layers: Iterator[Layer] | list[Layer], base: int, whole: bool) -> Pass:
@@ -101,8 +112,15 @@ def _falling(config: VAEConfig, pixels: float, frames: float, whole: bool) -> It
             yield Layer(layer.work + pictures + first_map, layer.state)
             places /= 4
             frames = (frames + whole) / 2 if config.temporal_downsample[level] else frames
-    yield from _middle(widths[-1], frames, places)
-    yield _convolution(widths[-1], 2 * config.z_dim, frames, places, normed=True)
+
+
+def _finishing(config: VAEConfig, pixels: float, frames: float, whole: bool) -> Iterator[Layer]:
+    """The encoder's middle and head."""
+    for halved in config.temporal_downsample:
+        frames = (frames + whole) / 2 if halved else frames
+    places, width = pixels / config.spatial_stride**2, config.dim * config.dim_mult[-1]
+    yield from _middle(width, frames, places)
+    yield _convolution(width, 2 * config.z_dim, frames, places, normed=True)
 
 
 def _convolution(inputs: int, outputs: int, frames: float, places: float, *, normed: bool = False) -> Layer:
@@ -140,19 +158,3 @@ def _downsample(width: int, frames: float, places: float, *, time: bool) -> Laye
     """Input, padded copy, a quarter; in time one frame is remembered."""
     plane = width * (2 * frames + frames / 4) * places
     return Layer(plane, width * places / 4 if time else 0)
-
-
-def halo(config: VAEConfig) -> int:
-    """Latent cells around a tile that its decoded pixels depend on, above the resolution of the latent.
-
-    A 3 x 3 convolution looks one cell further at its own resolution, of which there are two in a residual
-    block and one in each doubling (at the finer one) and in the head.
-    """
-    reach, cell = 0.0, 1.0
-    for level in range(len(config.dim_mult)):
-        reach += 2 * (config.num_res_blocks + 1) * cell
-        if level < len(config.temporal_downsample):
-            cell /= 2
-            reach += cell
-    reach += cell
-    return int(-(-reach // 1))

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infinite_talk.memory.codec import decode_pass, encode_pass, halo, rising_pass, start_pass
+from infinite_talk.memory.codec import (
+    decode_pass,
+    encode_pass,
+    falling_pass,
+    finish_pass,
+    rising_pass,
+    start_pass,
+)
 from infinite_talk.memory.sizes import Encoder, ModelSizes
 from infinite_talk.memory.work import Work
 from infinite_talk.memory.workspace import block_workspace, condition_bytes
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.models.vae import VAEConfig
+from infinite_talk.models.vae.tiles import decoder_reach, encoder_reach, spans
 from infinite_talk.ops.linear import Format
 
 SPEECH_CHUNK = 2000
 """Video frames that the speech encoder hears at once: 1500 and 250 on either side (``models/speech``)."""
+MAP_BYTES = 640e6
+"""Size of the codec's widest map for the frames it takes at a time by choice: a few such maps live at once, and
+more frames make it no faster (``rooms.py``)."""
 _PIECE = 4096
 """Rows that ``ops/linear`` codes at a time."""
 
@@ -81,47 +92,61 @@ def denoise_need(model: ModelSizes, work: Work, rows: int | None, *, kept: bool)
 def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None) -> Need:
     """A window decoded ``frames`` frames at a time, in tiles of ``tile`` pixels a side where given.
 
-    Between pieces lives the video; tiles also keep what the decoder's middle made of the whole latent.
+    All the while lives the video; with tiles also what the decoder makes of the whole latent to begin with.
     """
     config, base = model.vae, model.vae_base
     latents = max(1, frames // config.temporal_stride)
-    latent = 4.0 * config.z_dim * work.latents * work.places
-    finished = work.video + latent
+    held = work.video + 4.0 * config.z_dim * work.latents * work.places
     colours = 2 * work.video  # correction and rounding make copies when the codec has let go
     if tile is None:
         whole = latents >= work.latents
         need = decode_pass(config, work.places, work.latents if whole else latents, base, whole=whole)
-        return Need(finished, max(need.work + need.state, colours))
-    middle = float(base * config.dim * config.dim_mult[-1] * work.latents * work.places)
-    places = tile_places(config, work, tile)
-    rising = rising_pass(config, places, latents, base)
+        # What was decoded last is there until it has its place, and a whole one until it is clamped.
+        last = 2 * work.video if whole else 24.0 * frames * work.pixels
+        return Need(held, max(need.work + need.state + last, colours))
+    held += features_of(config, work, base)
     start = start_pass(config, work.places, latents, base)
-    started = start.work + start.state
-    return Need(finished + middle, max(rising.work + rising.state, started, colours - middle))
+    places = tile_places(config, work, tile, decoder_reach(config))
+    rise = rising_pass(config, places, latents, base)
+    last = 24.0 * frames * places * config.spatial_stride**2
+    return Need(held, max(rise.work + rise.state + last, start.work + start.state, colours))
 
 
-def tile_places(config: VAEConfig, work: Work, tile: int) -> int:
-    """Latent positions of the largest tile with its halo."""
-    sides = []
-    for pixels, cells in zip((work.size.height, work.size.width), work.size.latent, strict=True):
-        stride = pixels // cells
-        core = min(cells, max(1, tile // stride))
-        # A tile at the picture's edge has a halo on one side only; with one tile there is none.
-        sides.append(min(cells, core + 2 * halo(config)) if core < cells else cells)
-    return sides[0] * sides[1]
+def encode_need(model: ModelSizes, work: Work, tile: int | None) -> Need:
+    """The reference video of a window encoded: at once if it is small, else as ``encode_pieces`` does it."""
+    config, base = model.vae, model.vae_base
+    held = work.video + 4.0 * config.z_dim * work.latents * work.places
+    if tile is None:
+        whole = work.frames * work.pixels * base * config.dim / config.patch**2 <= MAP_BYTES
+        frames = work.frames if whole else config.temporal_stride
+        need = encode_pass(config, work.pixels, frames, base, whole=whole)
+        return Need(held, need.work + need.state)
+    held += features_of(config, work, base)
+    pixels = tile_places(config, work, tile, encoder_reach(config)) * config.spatial_stride**2
+    fall = falling_pass(config, pixels, config.temporal_stride, base)
+    finish = finish_pass(config, work.pixels, config.temporal_stride, base)
+    return Need(held, max(fall.work + fall.state, finish.work + finish.state))
 
 
-def encode_need(model: ModelSizes, work: Work, frames: int, tile: int | None = None) -> Need:
-    """The reference video of a window encoded: its frames, then piece by piece as ``encode_chunks`` does."""
-    config = model.vae
-    whole = frames >= work.frames
-    piece = work.frames if whole else config.temporal_stride
-    pixels = work.pixels
-    if tile is not None:
-        pixels = tile_places(config, work, tile) * config.spatial_stride**2
-    need = encode_pass(config, pixels, piece, model.vae_base, whole=whole and tile is None)
-    latent = 4.0 * config.z_dim * work.latents * work.places
-    return Need(work.video + latent, need.work + need.state)
+def features_of(config: VAEConfig, work: Work, base: int) -> float:
+    """Bytes of the codec's features at the resolution of the latent, for a whole window."""
+    return float(base * config.dim * config.dim_mult[-1] * work.latents * work.places)
+
+
+def tile_places(config: VAEConfig, work: Work, tile: int, reach: int) -> int:
+    """Latent positions of the largest tile with what it shares with its neighbours."""
+    sides = (spans(cells, tile // config.spatial_stride, reach) for cells in work.size.latent)
+    down, across = (max(span.last - span.first for span in side) for side in sides)
+    return down * across
+
+
+def tiles_share(config: VAEConfig, work: Work, tile: int | None, reach: int) -> float:
+    """How much the codec computes in tiles, against whole frames."""
+    if tile is None:
+        return 1.0
+    sides = [spans(cells, tile // config.spatial_stride, reach) for cells in work.size.latent]
+    down, across = (sum(span.last - span.first for span in side) for side in sides)
+    return down * across / work.places
 
 
 def pass_flops(config: DiTConfig, tokens: int) -> tuple[float, float]:
@@ -148,18 +173,6 @@ def frame_flops(config: VAEConfig, pixels: int) -> float:
         if level < len(config.temporal_downsample):
             halvings += config.temporal_downsample[level]
     return total
-
-
-def tiles_share(config: VAEConfig, work: Work, tile: int | None) -> float:
-    """How much more the codec computes in tiles with halos than without."""
-    if tile is None:
-        return 1.0
-    share = 1.0
-    for pixels, cells in zip((work.size.height, work.size.width), work.size.latent, strict=True):
-        core = min(cells, max(1, tile // (pixels // cells)))
-        count = -(-cells // core)
-        share *= min(count * cells, cells + 2 * halo(config) * (count - 1)) / cells
-    return share
 
 
 def text_encoder(

@@ -27,14 +27,14 @@ from infinite_talk.memory.speed import GIB, Speed
 from infinite_talk.memory.stages import (
     PER_WINDOW,
     Choice,
+    Needs,
     Stage,
     features_bytes,
-    host_bytes,
-    peak_bytes,
     resident_bytes,
     stages_of,
 )
 from infinite_talk.memory.work import Work
+from infinite_talk.models.vae.tiles import decoder_reach
 from infinite_talk.settings import Memory
 
 CONTEXT = 0.5 * GIB
@@ -45,9 +45,6 @@ ROWS = (16384, 8192, 4096, 2048)
 """Tokens of a block at once, where all are too many."""
 TILES = (512, 384, 256, 128, 64)
 """Pixels along a side of a tile of the codec, without what it shares with its neighbours."""
-MAP_BYTES = 640e6
-"""Size of the codec's widest map for the frames it takes at a time by choice: a few such maps live at once, and
-more frames make it no faster."""
 NOTCH = 0.9
 """A plan one notch lower needs at most this share of the memory."""
 UNASKED = Memory()
@@ -117,16 +114,16 @@ def plan_memory(
         CapabilityError: no choice fits; says the least memory that would do.
     """
     _check(model, asked)
+    needs = Needs(model, work, gpu=gpu)
     short, least = [], []
     for choice in choices(model, work, asked, limit_bytes, gpu=gpu):
-        needed = with_spare(peak_bytes(model, work, choice, gpu=gpu))
-        host = host_bytes(model, choice) if gpu else 0.0
+        needed, host = with_spare(needs.peak(choice)), needs.host(choice)
         if needed > limit_bytes:
             least.append(needed)
         elif host_limit is not None and host > host_limit:
             short.append(host)
         else:
-            return _plan(model, work, choice, limit_bytes, gpu=gpu, speed=speed)
+            return _plan(needs, choice, limit_bytes, speed)
     if short and host_limit is not None:
         raise CapabilityError(_no_host(model, work, min(short), host_limit))
     raise CapabilityError(_no_room(model, work, min(least), limit_bytes))
@@ -209,9 +206,9 @@ def _frames(model: ModelSizes, work: Work, tile: int | None) -> list[int]:
     config = model.vae
     pixels = work.pixels
     if tile is not None:
-        pixels = costs.tile_places(config, work, tile) * config.spatial_stride**2
+        pixels = costs.tile_places(config, work, tile, decoder_reach(config)) * config.spatial_stride**2
     map_of_one = config.temporal_stride * pixels * model.vae_base * config.dim / config.patch**2
-    latents = min(work.latents, max(1, int(MAP_BYTES / map_of_one)))
+    latents = min(work.latents, max(1, int(costs.MAP_BYTES / map_of_one)))
     found = []
     while latents >= 1:
         found.append(latents * config.temporal_stride)
@@ -236,9 +233,7 @@ def _check(model: ModelSizes, asked: Memory) -> None:
         raise UsageError(f"{asked.prefetch_blocks} blocks ahead make no sense; choose 0 or more.")
 
 
-def _plan(
-    model: ModelSizes, work: Work, choice: Choice, limit: float, *, gpu: bool, speed: Speed | None
-) -> MemoryPlan:
+def _plan(needs: Needs, choice: Choice, limit: float, speed: Speed | None) -> MemoryPlan:
     return MemoryPlan(
         blocks_to_swap=choice.swap,
         prefetch_blocks=choice.prefetch,
@@ -247,12 +242,12 @@ def _plan(
         decode_frames=choice.frames,
         vae_tile=choice.tile,
         keep_encoders=choice.keep_encoders,
-        text_blocks_to_swap=model.text.layers if choice.text_streamed else 0,
-        peak=peak_bytes(model, work, choice, gpu=gpu),
-        host=host_bytes(model, choice) if gpu else 0.0,
+        text_blocks_to_swap=needs.model.text.layers if choice.text_streamed else 0,
+        peak=needs.peak(choice),
+        host=needs.host(choice),
         limit=limit,
-        stages=stages_of(model, work, choice, gpu=gpu, speed=speed),
-        reason=_reason(model, work, choice, limit),
+        stages=stages_of(needs, choice, speed),
+        reason=_reason(needs.model, needs.work, choice, limit),
     )
 
 

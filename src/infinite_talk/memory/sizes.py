@@ -184,7 +184,7 @@ def sizes_for(
 
 
 def full_sizes(kept: Format | str | None = None, *, base: int = 2, name: str = "14B") -> ModelSizes:
-    """InfiniteTalk on Wan2.1-I2V-14B with its published encoders: text in bf16, the others in float32.
+    """InfiniteTalk on Wan2.1-I2V-14B with its published encoders: text in bf16, picture in fp16, speech in fp32.
 
     Numbers of weights are those of the published files (``text`` 5,680,910,336; ``vision`` the image tower
     without its last block; ``speech`` 94,371,712).
@@ -201,7 +201,7 @@ def full_sizes(kept: Format | str | None = None, *, base: int = 2, name: str = "
         text=text_encoder(
             parameters=text, layers=24, vocabulary=256_384, dim=4096, ffn=10240, heads=64, length=512, base=2
         ),
-        vision=vision_encoder(weights=4.0 * vision, parameters=vision, dim=1280, ratio=4, tokens=257),
+        vision=vision_encoder(weights=2.0 * vision, parameters=vision, dim=1280, ratio=4, tokens=257),
         speech=speech_encoder(
             weights=4.0 * speech, parameters=speech, dim=768, layers=12, conv=512, seconds=3.24
         ),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, partial
 
 from infinite_talk.memory import costs
 from infinite_talk.memory.costs import Need
 from infinite_talk.memory.sizes import Encoder, ModelSizes
 from infinite_talk.memory.speed import Speed
 from infinite_talk.memory.work import Work
+from infinite_talk.models.vae.tiles import decoder_reach, encoder_reach
 from infinite_talk.types import FPS
 
 PROCESS = 0.7e9
@@ -52,32 +53,61 @@ class Choice:
     tile: int | None
 
 
-def stages_of(
-    model: ModelSizes, work: Work, choice: Choice, *, gpu: bool = True, speed: Speed | None = None
-) -> tuple[Stage, ...]:
-    """All stages in order. Without a ``gpu`` the host is the device."""
+class Needs:
+    """What the stages of one model at one work need beside weights; each is computed once."""
+
+    def __init__(self, model: ModelSizes, work: Work, *, gpu: bool = True) -> None:
+        """``gpu``: the device has a memory of its own; else the host is the device."""
+        self.model, self.work, self.gpu = model, work, gpu
+        self.held = features_bytes(model, work) + (0.0 if gpu else PROCESS)
+        self.codec = model.codec
+        self.encoders = model.encoders
+        self.encode = cache(partial(costs.encode_need, model, work))
+        self.denoise = cache(lambda kept, rows: costs.denoise_need(model, work, rows, kept=kept))
+        self.decode = cache(partial(costs.decode_need, model, work))
+
+    def of(self, choice: Choice) -> Iterator[tuple[str, float, Need]]:
+        """Name of a stage, bytes of the small model that works in it, and what it needs beside weights."""
+        model = self.model
+        yield "text", model.text.resident(choice.text_streamed), Need(0.0, model.text.work)
+        yield "speech", model.speech.weights, Need(0.0, model.speech.work)
+        yield "image", model.vision.weights, Need(0.0, model.vision.work)
+        yield "encode", self.codec, self.encode(choice.tile)
+        yield "denoise", 0.0, self.denoise(choice.keys_kept, choice.rows)
+        yield "decode", self.codec, self.decode(choice.frames, choice.tile)
+
+    def peak(self, choice: Choice) -> float:
+        """The most bytes on the device."""
+        loaded = resident_bytes(self.model, choice.swap, choice.prefetch) + self.held
+        if choice.keep_encoders:
+            return loaded + self.encoders + max(need.bytes for _, _, need in self.of(choice))
+        return loaded + max(small + need.bytes for _, small, need in self.of(choice))
+
+    def host(self, choice: Choice) -> float:
+        """Host memory beside a GPU: the process, swapped blocks, and streamed layers of the text encoder.
+
+        Other encoders that are away are in their files, which the operating system keeps while there is room.
+        """
+        if not self.gpu:
+            return 0.0
+        text = self.model.text
+        layers = text.layers * text.layer if choice.text_streamed else 0.0
+        return CUDA_PROCESS + choice.swap * self.model.block + layers
+
+
+def stages_of(needs: Needs, choice: Choice, speed: Speed | None = None) -> tuple[Stage, ...]:
+    """All stages in order."""
+    model, work = needs.model, needs.work
     transformer = resident_bytes(model, choice.swap, choice.prefetch)
-    held = features_bytes(model, work) + (0.0 if gpu else PROCESS)
-    host = host_bytes(model, choice) if gpu else 0.0
+    host = needs.host(choice)
     stages = []
-    for name, small, need in _needs(model, work, choice):
-        weights = transformer + (model.encoders if choice.keep_encoders else small)
-        activations = need.activations + held
+    for name, small, need in needs.of(choice):
+        weights = transformer + (needs.encoders if choice.keep_encoders else small)
+        activations = need.activations + needs.held
         peak = weights + activations + need.workspace
         seconds = 0.0 if speed is None else _seconds(name, model, work, choice, speed)
         stages.append(Stage(name, weights, activations, need.workspace, peak, host, seconds))
     return tuple(stages)
-
-
-def peak_bytes(model: ModelSizes, work: Work, choice: Choice, *, gpu: bool = True) -> float:
-    """The most that any stage needs on the device."""
-    return max(stage.peak for stage in stages_of(model, work, choice, gpu=gpu))
-
-
-def host_bytes(model: ModelSizes, choice: Choice) -> float:
-    """Host memory beside a GPU: the process, swapped blocks, and encoders while they are away."""
-    away = 0.0 if choice.keep_encoders else model.encoders
-    return CUDA_PROCESS + choice.swap * model.block + away
 
 
 def resident_bytes(model: ModelSizes, swap: int, prefetch: int) -> float:
@@ -102,21 +132,6 @@ def pass_seconds(model: ModelSizes, work: Work, choice: Choice, speed: Speed) ->
     return max(computing, copying) if choice.prefetch else computing + copying
 
 
-def _needs(model: ModelSizes, work: Work, choice: Choice) -> Iterator[tuple[str, float, Need]]:
-    """Name of a stage, bytes of the small model that works in it, and what it needs beside weights."""
-    yield "text", model.text.resident(choice.text_streamed), Need(0.0, model.text.work)
-    yield "speech", model.speech.weights, Need(0.0, model.speech.work)
-    yield "image", model.vision.weights, Need(0.0, model.vision.work)
-    yield "encode", model.codec, _encode_need(model, work, choice.frames, choice.tile)
-    yield "denoise", 0.0, _denoise_need(model, work, choice.rows, kept=choice.keys_kept)
-    yield "decode", model.codec, _decode_need(model, work, choice.frames, choice.tile)
-
-
-_encode_need = lru_cache(maxsize=4096)(costs.encode_need)
-_denoise_need = lru_cache(maxsize=4096)(costs.denoise_need)
-_decode_need = lru_cache(maxsize=4096)(costs.decode_need)
-
-
 def _seconds(name: str, model: ModelSizes, work: Work, choice: Choice, speed: Speed) -> float:
     """Expected time of a stage: of one window, or of the video."""
     once: dict[str, tuple[Encoder, float]] = {
@@ -130,8 +145,10 @@ def _seconds(name: str, model: ModelSizes, work: Work, choice: Choice, speed: Sp
         return runs * encoder.flops / speed.transformer + moved
     if name == "denoise":
         return work.steps * work.branches * pass_seconds(model, work, choice, speed)
-    flops = costs.frame_flops(model.vae, work.pixels) * costs.tiles_share(model.vae, work, choice.tile)
+    flops = costs.frame_flops(model.vae, work.pixels)
     if name == "decode":
+        flops *= costs.tiles_share(model.vae, work, choice.tile, decoder_reach(model.vae))
         return work.frames * flops / speed.codec
+    flops *= costs.tiles_share(model.vae, work, choice.tile, encoder_reach(model.vae))
     # The encoder has one residual block less in each level, and a window encodes the frames it continues.
     return work.motion * flops / speed.codec * model.vae.num_res_blocks / (model.vae.num_res_blocks + 1)

@@ -6,8 +6,8 @@ piece with a memory of the last frames (bounded memory, first frames early); bot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from infinite_talk.models.vae.layers import (
     SiLU,
     Upsample,
 )
+from infinite_talk.models.vae.tiles import Span, decoder_reach, encoder_reach, spans
 
 
 class Encoder(nn.Module):
@@ -44,9 +45,18 @@ class Encoder(nn.Module):
         self.head = Chain(ChannelNorm(widths[-1]), SiLU(), CausalConv3d(widths[-1], 2 * config.z_dim, 3))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        for part in (self.conv1, self.downsamples, self.middle, self.head):
-            x = part(x, memory)
-        return x
+        return self.finish(self.fall(x, memory), memory)
+
+    def fall(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        """Pictures to features at the resolution of the latent."""
+        x = self.conv1(x, memory)
+        features: Tensor = self.downsamples(x, memory)
+        return features
+
+    def finish(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        """Features of whole frames to moments."""
+        moments: Tensor = self.head(self.middle(x, memory), memory)
+        return moments
 
 
 class Decoder(nn.Module):
@@ -72,9 +82,17 @@ class Decoder(nn.Module):
         )
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        for part in (self.conv1, self.middle, self.upsamples, self.head):
-            x = part(x, memory)
-        return x
+        return self.rise(self.start(x, memory), memory)
+
+    def start(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        """Latents of whole frames to features of the same resolution."""
+        features: Tensor = self.middle(self.conv1(x, memory), memory)
+        return features
+
+    def rise(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        """Features to pictures."""
+        pictures: Tensor = self.head(self.upsamples(x, memory), memory)
+        return pictures
 
 
 def _middle(channels: int) -> Chain:
@@ -133,6 +151,77 @@ class VideoVAE(nn.Module):
         for piece in torch.split(latent, latents_per_chunk, dim=2):
             yield self._pictures(piece, memory).clamp(-1, 1)
 
+    def encode_pieces(self, video: Tensor, tile: int | None = None) -> Tensor:
+        """As ``encode``, in the memory of a few frames; with ``tile``, in that of a few frames of a tile.
+
+        Args:
+            tile: pixels along a side of a tile, without what it shares with its neighbours.
+        """
+        if tile is None:
+            return torch.cat(list(self.encode_chunks(video)), dim=2)
+        video = self._whole_groups(video)
+        stride, cell = self.config.temporal_stride, self.config.spatial_stride
+        pieces = video.tensor_split(tuple(range(1, video.shape[2], stride)), dim=2)
+        cells = [size // cell for size in video.shape[3:]]
+        features: Tensor | None = None
+        for down, across in self._tiles(cells, tile, encoder_reach(self.config)):
+            memory = Memory()
+            for number, frames in enumerate(pieces):
+                seen = frames[..., _pixels(down, cell), _pixels(across, cell)]
+                found = self.encoder.fall(self._folded(seen), memory)
+                if features is None:
+                    features = found.new_empty(*found.shape[:2], len(pieces), *cells)
+                place = features[
+                    :, :, number : number + 1, down.start : down.stop, across.start : across.stop
+                ]
+                place.copy_(found[..., down.kept(1), across.kept(1)])
+        assert features is not None
+        memory = Memory()
+        latents = [
+            self.normalise(self._moments_of(self.encoder.finish(_channels_last(one), memory))[0])
+            for one in torch.split(features, 1, dim=2)
+        ]
+        return torch.cat(latents, dim=2)
+
+    def decode_pieces(self, latent: Tensor, latents_at_once: int = 1, tile: int | None = None) -> Tensor:
+        """As ``decode``, a few latent frames at a time; with ``tile``, also a part of the picture at a time.
+
+        Args:
+            latents_at_once: latent frames of a piece.
+            tile: pixels along a side of a tile, without what it shares with its neighbours.
+        """
+        if latents_at_once >= latent.shape[2] and tile is None:
+            return self.decode(latent)
+        stride, cell = self.config.temporal_stride, self.config.spatial_stride
+        B, _, T, h, w = latent.shape
+        video = latent.new_empty(B, 3, 1 + (T - 1) * stride, h * cell, w * cell, dtype=torch.float32)
+        if tile is None:
+            _fill(video, self.decode_chunks(latent, latents_at_once))
+            return video
+        memory = Memory()
+        pieces = [
+            self.decoder.start(self._denormalised(one), memory)
+            for one in torch.split(latent, latents_at_once, dim=2)
+        ]
+        memory.clear()
+        for down, across in self._tiles([h, w], tile, decoder_reach(self.config)):
+            part = video[..., _pixels(down, cell, kept=True), _pixels(across, cell, kept=True)]
+            _fill(part, self._rising(pieces, down, across))
+        return video
+
+    def _rising(self, pieces: list[Tensor], down: Span, across: Span) -> Iterator[Tensor]:
+        """The frames of one tile, piece by piece."""
+        memory, cell = Memory(), self.config.spatial_stride
+        for piece in pieces:
+            seen = _channels_last(piece[..., down.first : down.last, across.first : across.last])
+            found = _unfold(self.decoder.rise(seen, memory).float(), self.config.patch).clamp(-1, 1)
+            yield found[..., down.kept(cell), across.kept(cell)]
+
+    def _tiles(self, cells: Sequence[int], tile: int, reach: int) -> Iterator[tuple[Span, Span]]:
+        size = tile // self.config.spatial_stride
+        down, across = (spans(along, size, reach) for along in cells)
+        return product(down, across)
+
     def normalise(self, mu: Tensor) -> Tensor:
         """A latent as the encoder gives it, to the scale that diffusion works in."""
         mean, std = self._statistics(mu)
@@ -153,14 +242,41 @@ class VideoVAE(nn.Module):
         return video[:, :, : 1 + (video.shape[2] - 1) // stride * stride]
 
     def _moments(self, video: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor]:
-        folded = _fold(video, self.config.patch).to(self.dtype, memory_format=torch.channels_last_3d)
-        mu, logvar = self.conv1(self.encoder(folded, memory)).float().chunk(2, dim=1)
+        return self._moments_of(self.encoder(self._folded(video), memory))
+
+    def _folded(self, video: Tensor) -> Tensor:
+        return _channels_last(_fold(video, self.config.patch).to(self.dtype))
+
+    def _moments_of(self, moments: Tensor) -> tuple[Tensor, Tensor]:
+        mu, logvar = self.conv1(moments).float().chunk(2, dim=1)
         return mu, logvar
 
+    def _denormalised(self, latent: Tensor) -> Tensor:
+        """A normalised latent as the decoder wants it."""
+        z: Tensor = self.conv2(_channels_last(self.denormalise(latent).to(self.dtype)))
+        return z
+
     def _pictures(self, latent: Tensor, memory: Memory | None) -> Tensor:
-        z = self.denormalise(latent).to(self.dtype, memory_format=torch.channels_last_3d)
-        folded = self.decoder(self.conv2(z), memory).float()
+        folded = self.decoder(self._denormalised(latent), memory).float()
         return _unfold(folded, self.config.patch)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _pixels(span: Span, cell: int, *, kept: bool = False) -> slice:
+    """The pixels of a span in the whole picture: of all that is computed, or of what is kept."""
+    first, last = (span.start, span.stop) if kept else (span.first, span.last)
+    return slice(first * cell, last * cell)
+
+
+def _fill(place: Tensor, pieces: Iterable[Tensor]) -> None:
+    """Write pieces of frames one after another."""
+    start = 0
+    for piece in pieces:
+        place[:, :, start : start + piece.shape[2]] = piece
+        start += piece.shape[2]
 
 
 def _fold(video: Tensor, patch: int) -> Tensor:
