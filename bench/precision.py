@@ -31,6 +31,7 @@ from infinite_talk.lipsync.reader import load_reader, read_mouth
 from infinite_talk.lipsync.scores import pearson
 from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.ops.linear import Packed
+from infinite_talk.ops.linear.fast8 import has_int8
 from infinite_talk.rooms import Rooms
 from infinite_talk.settings import Quantization
 from infinite_talk.weights.builder import build
@@ -228,6 +229,8 @@ def measure_films(device: torch.device, seed: int, seconds: float) -> dict[str, 
 
 def multiplied(policy: Policy, device: torch.device) -> bool:
     """Whether the machine multiplies in the policy's format, rather than its twin in float32."""
+    if policy.name is Quantization.INT8_FAST:
+        return has_int8(device)  # the policy runs on every CPU, the product on newer ones
     return policy.needs is None or policy.needs.includes(capability_of(device))
 
 
