@@ -52,7 +52,7 @@ def request_(portrait: Path, speech: Path) -> Request:
     speaker = Speaker(audio=speech)
     return Request(
         image=portrait, speakers=(speaker,), size="64x64!", steps=2, max_frames=9, window_frames=9,
-        motion_frames=5, text_guidance=1.0, audio_guidance=1.0,
+        motion_frames=5, text_guidance=1.0, audio_guidance=1.0, colour_strength=0.0,
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_the_official_layout_makes_a_video_and_says_what_it_is(
     assert result.recipe["model"]["version"] == "official, bf16" and result.recipe["model"]["fingerprint"]
     assert {event.runs for event in heard if event.step} == {"cpu, fp32, attention sdpa"}
     sidecar = json.loads((tmp_path / "me.mp4.json").read_text())
-    assert any("transformer official bf16" in note for note in sidecar["notes"])
+    assert any("transformer official bf16" in note for note in sidecar["report"]["notes"])
 
 
 @pytest.mark.parametrize("quantization", [q for q in Quantization if q is not Quantization.GGUF])
