@@ -41,8 +41,8 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {}
     for layer in ("blocks.0.self_attn.q", "blocks.1.cross_attn.k", "blocks.1.ffn.0"):
         out, width = published.transformer()[f"{layer}.weight"].shape
-        tensors[f"diffusion_model.{layer}.lora_A.weight"] = 0.3 * torch.randn(4, width)
-        tensors[f"diffusion_model.{layer}.lora_B.weight"] = 0.3 * torch.randn(out, 4)
+        tensors[f"diffusion_model.{layer}.lora_A.weight"] = torch.randn(4, width)
+        tensors[f"diffusion_model.{layer}.lora_B.weight"] = 0.5 * torch.randn(out, 4)
     dialects.write_plain(path, tensors, torch.float32)
     return path
 
