@@ -51,8 +51,8 @@ Formats: `fp8` is `fp8_e4m3fn_scaled_fast` (Ada and newer; elsewhere its weights
 
 What is done to fit: *swap n* keeps n of 40 blocks in host memory and copies each before its turn; *keys anew*
 computes keys and values of text, picture and speech at each step; *rows n* works on n tokens at a time; *tile n*
-decodes tiles of n pixels, with the numbers of whole frames; *encoders leave* reads the encoders anew for each use; *text
-by layer* passes the text encoder through the GPU.
+decodes tiles of n pixels, with the numbers of whole frames; *encoders leave* reads the encoders anew for each use;
+*text by layer* passes the text encoder through the GPU.
 """
 
 
