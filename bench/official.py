@@ -64,7 +64,7 @@ def write_official(folder: Path, sizes: Sizes | None = None, workers: int = 8) -
         return files
     fill = Filler()
     _transformer(base, adapter / "infinitetalk.safetensors", sizes.transformer, fill, workers)
-    _tokenizer(tokenizer / "tokenizer.json")
+    _tokenizer(tokenizer / "tokenizer.json", sizes.text.vocab_size)
     _pickle(files.vae, fill.model(meta(lambda: VideoVAE(sizes.vae)), torch.float32))
     text = fill.model(meta(lambda: TextEncoder(sizes.text, tokenizer=lambda _text: [1])), torch.bfloat16)
     _pickle(files.text, text_keys.wan(sizes.text).write(text))
@@ -157,14 +157,16 @@ def _safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             file.add(name, tensor)
 
 
-def _tokenizer(path: Path) -> None:
-    """Three words and an end mark; only its length matters."""
+def _tokenizer(path: Path, pieces: int) -> None:
+    """As many made-up words as the embedding has rows, and the end mark."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
     from tokenizers.processors import TemplateProcessing
 
-    library = Tokenizer(WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3}, unk_token="<unk>"))
+    words = {word: i for i, word in enumerate(("<pad>", "</s>", "<unk>"))}
+    words |= {f"word{i}": i for i in range(len(words), pieces)}
+    library = Tokenizer(WordLevel(words, unk_token="<unk>"))
     library.pre_tokenizer = Whitespace()
     library.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     library.save(str(path))

@@ -62,7 +62,9 @@ def bound_of(policy: Quantization, base: str) -> Bound:
 def tables(results: Path) -> str:
     """All tables, from the files of results that are there."""
     measured = [json.loads(path.read_text()) for path in _files(results)]
-    parts = [_policies(), _kept(), *(_layers_and_blocks(values) for values in measured), _films(measured)]
+    parts = [_policies(), _kept(), *(_layers_and_blocks(values) for values in measured if "blocks" in values)]
+    if any("films" in values for values in measured):
+        parts.append(_films(measured))
     return "\n\n".join(parts)
 
 

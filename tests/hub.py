@@ -120,13 +120,18 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(self.path.split("?")[0])
         hub = self.hub
         hub.asked.append(Asked(self.command, path, {k.lower(): v for k, v in self.headers.items()}))
-        fault = hub.fault(self.command, path)
+        elsewhere = self.command == "GET" and not path.startswith("/storage/") and self._is_large(path)
+        fault = None if elsewhere else hub.fault(self.command, path)
         if fault and fault.status:
             self._plain(fault.status, fault.headers)
         elif path.startswith("/storage/"):
             self._send(next(c for c in hub.files.values() if etag(c) == path.split("/")[2]), fault)
         else:
             self._resolve(path, head, fault)
+
+    def _is_large(self, path: str) -> bool:
+        """Whether it is redirected to storage, where the faults of its bytes happen."""
+        return any(path.endswith(name) and len(c) >= LARGE for (_, _, name), c in self.hub.files.items())
 
     def _resolve(self, path: str, head: bool, fault: Fault | None) -> None:
         repo, _, rest = path[1:].partition("/resolve/")

@@ -21,6 +21,8 @@ from infinite_talk.models.vae import VAEConfig, VideoVAE
 from infinite_talk.models.vae import keys as vae_keys
 from infinite_talk.models.vision import ImageEncoder, VisionConfig
 from infinite_talk.models.vision import keys as vision_keys
+from infinite_talk.ops.linear import Packed
+from infinite_talk.ops.linear.scaled import Scaled
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ PARTS = {
         TextEncoder,
         text_keys,
         TextConfig(vocab_size=256384, dim=4096, dim_attn=4096, dim_ffn=10240, num_heads=64, num_layers=24),
-        TextConfig(vocab_size=40, dim=32, dim_attn=32, dim_ffn=64, num_heads=2, num_layers=2, text_len=512),
+        TextConfig(vocab_size=45, dim=32, dim_attn=32, dim_ffn=64, num_heads=2, num_layers=2, text_len=512),
         "umt5_xxl_encoder",
     ),
     "vision": Part(
@@ -95,6 +97,16 @@ def random_weights(part: Part, seed: int = 0) -> dict[str, Tensor]:
         gain = name.endswith(("norm.weight", "norm1.weight", "norm2.weight", "gamma", "original0"))
         made[name] = 1 + 0.1 * noise if gain else 0.2 * noise
     return made
+
+
+def packed(weights: dict[str, Tensor], kind: Scaled) -> dict[str, Tensor | Packed]:
+    """Matrices of the layers and the embedding in 8 bits, as in files."""
+    return {
+        name: Packed(kind, (tensor.shape[0], tensor.shape[1]), kind.pack(tensor))
+        if tensor.dim() == 2 and "relative" not in name
+        else tensor
+        for name, tensor in weights.items()
+    }
 
 
 def surplus(mapping: KeyMap) -> dict[str, Tensor]:

@@ -52,7 +52,13 @@ if TYPE_CHECKING:
     from infinite_talk.weights.hub.pull import PullProgress
     from infinite_talk.weights.hub.verify import Verified
     from infinite_talk.weights.manifest import verify_model
-    from infinite_talk.weights.shelf import identify_model, list_presets, pull_preset, verify_models
+    from infinite_talk.weights.shelf import (
+        describe_lora,
+        identify_model,
+        list_presets,
+        pull_preset,
+        verify_models,
+    )
     from infinite_talk.weights.support import precision_matrix
 
 _LATER = {
@@ -67,6 +73,7 @@ _LATER = {
     "attention_matrix": "ops.attention.matrix",
     "contact_sheet": "media.contact_sheet",
     "convert_model": "weights.convert",
+    "describe_lora": "weights.shelf",
     "identify_model": "weights.shelf",
     "list_presets": "weights.shelf",
     "plan_run": "forecast",
@@ -128,6 +135,7 @@ __all__ = [
     "attention_matrix",
     "contact_sheet",
     "convert_model",
+    "describe_lora",
     "identify_model",
     "list_presets",
     "plan_run",

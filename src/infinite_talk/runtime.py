@@ -17,11 +17,10 @@ from infinite_talk.errors import CapabilityError, OutOfMemoryError
 from infinite_talk.inputs.validate import prompts_of
 from infinite_talk.memory import MemoryPlan, ModelSizes, Work, allocator_limit, plan_memory, replan
 from infinite_talk.memory.speed import measured_speed
-from infinite_talk.memory.streaming import BlockStream, stream_blocks
+from infinite_talk.memory.streaming import BlockStream, stream_blocks, together
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
-from infinite_talk.models.text.finding import find_tokenizer
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vision import ImageEncoder
@@ -36,8 +35,10 @@ from infinite_talk.weights.builder import build
 from infinite_talk.weights.checkpoint import Part
 from infinite_talk.weights.lora import Merging, attach
 from infinite_talk.weights.model import Model, open_model
+from infinite_talk.weights.precision import AsStored
 from infinite_talk.weights.reader import shapes_of
 from infinite_talk.weights.sizes import dtype_of, sizes_of
+from infinite_talk.weights.tokenizer import tokenizer_of
 
 CPU = torch.device("cpu")
 TEXT_LAYERS = "model.block"
@@ -69,7 +70,9 @@ class Runtime:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         model = open_model(settings, people=people)
-        return cls(settings, model, effective(settings, gguf=model.gguf), people)
+        head_dim = model.parts[Part.TRANSFORMER].config.head_dim
+        how = effective(settings, gguf=model.gguf, head_dim=head_dim)
+        return cls(settings, model, how, people)
 
     def suits(self, people: int) -> bool:
         """Whether the files were chosen for as many people."""
@@ -221,7 +224,8 @@ class Runtime:
         assert plan is not None and self._listen is not None
         self._listen(Progress(phase=Phase.LOADING, runs=str(how)))
         merged = [lora for lora in self.model.loras if lora.merge]
-        merging = Merging(merged, how.policy, shapes_of(opened.weights), fallback=Q8_0) if merged else None
+        shapes = shapes_of(opened.weights)
+        merging = Merging(merged, how.policy, shapes, fallback=Q8_0) if merged else None
         transformer = build(
             lambda: WanTransformer(opened.config, attention=how.attention.kernel),
             opened.weights,
@@ -229,14 +233,18 @@ class Runtime:
             device=how.device,
             source=opened.title,
             policy=merging or how.policy,
+            together=self._together(opened.config.num_layers, plan.blocks_to_swap),
         )
-        if beside := [lora for lora in self.model.loras if not lora.merge]:
+        beside = [lora for lora in self.model.loras if not lora.merge]
+        notes = [note for lora in beside if not lora.off for note in lora.notes(shapes)]
+        if beside := [*beside, *(merging.rest if merging else ())]:
             attach(transformer, beside)
-        for note in merging.notes if merging else ():
+        for note in (*(merging.notes if merging else ()), *notes):
             self._say(note)
         _adapt(transformer, plan)
         if how.device.type == "cuda":
             self._stream = stream_blocks(transformer, plan.blocks_to_swap, plan.prefetch_blocks, how.device)
+            transformer.to(how.device)  # strengths of LoRAs, which were made beside a block that is streamed
             if self._stream.note:
                 self._say(self._stream.note)
         return transformer
@@ -249,29 +257,36 @@ class Runtime:
         assert plan is not None
         swap = plan.text_blocks_to_swap if part is Part.TEXT else 0
         model = build(
-            lambda: self._module(part),
+            self._module(part),
             opened.weights,
             dtype=dtype_of(part, opened, device),
-            device=CPU if swap else device,
+            device=device,
             source=opened.title,
+            policy=AsStored(),
+            together=self._together(opened.config.num_layers, swap, TEXT_LAYERS) if swap else None,
         )
         if swap:
             stream_blocks(model, swap, 1, device, name=TEXT_LAYERS)
-            model.to(device)
         return model
 
-    def _module(self, part: Part) -> nn.Module:
+    def _together(self, total: int, swap: int, name: str = "blocks") -> Callable[[str], str | None] | None:
+        """Which weights go to the host's memory while they are loaded: those that will be streamed to a GPU."""
+        return together(total, swap, name=name) if self.how.device.type == "cuda" else None
+
+    def _module(self, part: Part) -> Callable[[], nn.Module]:
+        """What makes the module. All that is read for it is read before, since ``build`` takes its memory away."""
         opened = self.model.parts[part]
         config = opened.config
         if part is Part.TEXT:
-            return TextEncoder(config, find_tokenizer(config, opened.files, folder=self.model.tokenizer))
+            tokenizer = tokenizer_of(opened, self.model.tokenizer)
+            return lambda: TextEncoder(config, tokenizer)
         kinds: dict[Part, Callable[..., nn.Module]] = {
             Part.VAE: VideoVAE,
             Part.TINY_VAE: TinyVAE,
             Part.VISION: ImageEncoder,
             Part.SPEECH: SpeechEncoder,
         }
-        return kinds[part](config)
+        return lambda: kinds[part](config)
 
 
 def _adapt(transformer: WanTransformer, plan: MemoryPlan) -> None:

@@ -13,6 +13,7 @@ from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.models.dit.keys import is_speech_key
 from infinite_talk.request import Compat
 from infinite_talk.weights.builder import build
+from infinite_talk.weights.checkpoint import open_checkpoint
 from infinite_talk.weights.lora import merge_lora
 from infinite_talk.weights.quanto import Dequantised, quantise_int8, read_kinds
 from infinite_talk.weights.reader import TensorFiles
@@ -94,12 +95,16 @@ def test_quanto_files(case: GoldenFile, kind: str, tmp_path: Path) -> None:
     save_file(case.tensors(f"{kind}/"), path)
     path.with_suffix(".json").write_text(json.dumps(case.config["quantization_map"][kind]))
     config = DiTConfig.from_json(inputs_of(case).config)
-    weights = Dequantised(TensorFiles(path), read_kinds(path), source=path.name)
-    model = build(lambda: WanTransformer(config), weights)
+    (tmp_path / "config.json").write_text(json.dumps(inputs_of(case).config))
+    whole = Dequantised(TensorFiles(path), read_kinds(path), source=path.name)
+    packed = open_checkpoint(path)
+    assert (packed.dialect, packed.config) == ("quanto", config)
     predictions = [key for key in case.keys if key.startswith(f"out/{kind}_pred")]
     assert predictions
-    for key in predictions:
-        close(predicted(model, case, key), case[key])
+    for weights in (whole, packed.weights):
+        model = build(lambda: WanTransformer(config), weights)
+        for key in predictions:
+            close(predicted(model, case, key), case[key])
 
 
 @pytest.mark.parametrize(

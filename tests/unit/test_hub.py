@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -271,6 +272,36 @@ def test_a_disk_that_fills_up_keeps_what_arrived(hub, fetch, tmp_path):
     assert hub.gets()[-1].headers["range"] == "bytes=100000-"
 
 
+def test_two_pulls_at_once_fetch_each_file_once(hub, fetch):
+    hub.fail("GET", "weights.safetensors", after=1000, stall=True)  # the first one is slow
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: fetch(timeout=0.3), range(2))
+    assert first.paths == second.paths
+    assert first.paths[WEIGHTS.key].read_bytes() == BIG
+    assert [one.headers.get("range") for one in hub.gets() if "/storage/" in one.path] == [
+        None,
+        "bytes=1000-",
+    ]
+
+
+def test_a_disk_without_links_holds_a_file_once(fetch, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.file_download.are_symlinks_supported", lambda _=None: False)
+    path = fetch().paths[WEIGHTS.key]
+    assert path.read_bytes() == BIG and not path.is_symlink()
+    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file() and p.stat().st_size == len(BIG)] == [
+        path
+    ]
+    assert fetch().downloaded == 0
+
+
+def test_every_request_for_bytes_begins_at_the_hub(hub, fetch):
+    """Addresses in storage are good for an hour, and a download may take longer."""
+    hub.fail("GET", "weights.safetensors", after=1000, times=2)
+    fetch()
+    places = [one.path.split("/")[1] for one in hub.gets() if one.path.endswith("weights.safetensors")]
+    assert places == ["owner", "storage"] * 3
+
+
 def test_a_change_upstream_is_noted(hub, fetch):
     file = RemoteFile(REPO, WEIGHTS.path, "vae", len(BIG), sha256="0" * 64)
     assert "was changed by its owner" in fetch(Preset("x", "", (file,))).notes[0]
@@ -314,6 +345,11 @@ def test_known_traps_are_in_the_catalogue():
     cased = files["I2V/Wan2_1-I2V-14B-480p_fp8_e4m3fn_scaled_KJ.safetensors"]
     assert any("480P" in other for other in cased.alternatives)
     assert not any("single_fp8_lora" in path for path in files)  # assumed by others, does not exist
+
+
+def test_the_page_about_models_names_every_preset():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text("utf-8")
+    assert not [one.name for one in PRESETS if f"`{one.name}`" not in page]
 
 
 def test_unknown_presets_name_those_that_come_near():

@@ -9,6 +9,7 @@ import struct
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -64,6 +65,7 @@ class TestPickles:
         monkeypatch.setattr(pickles, "torch_version", lambda: (2, 10))
         assert set(open_tensors(tmp_path / "m.pth")) == set(STATE)
 
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
     @pytest.mark.parametrize("zipped", [True, False])
     def test_code_in_a_pickle_never_runs(self, tmp_path: Path, zipped: bool) -> None:
         path, mark = tmp_path / "evil.pth", tmp_path / "ran"
@@ -190,6 +192,7 @@ def gguf_bytes(tensors: list[tuple[bytes, tuple[int, ...], int, int]]) -> bytes:
     return content + bytes(256)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("kind", ["safetensors", "gguf", "pth"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
@@ -294,3 +297,68 @@ def test_what_counts_as_finite_in_float8_is_so_for_all_bytes(dtype: torch.dtype)
         else:
             with pytest.raises(CheckpointError):
                 check_finite("w", number)
+
+
+class TestMapping:
+    def test_a_file_larger_than_the_memory_opens(self, tmp_path: Path) -> None:
+        """Linux refuses to map as much for writing as it has not got; only what is looked at takes memory."""
+        nbytes = 2 * (psutil.virtual_memory().total + psutil.swap_memory().total)
+        entries = {
+            "huge": {"dtype": "U8", "shape": [nbytes], "data_offsets": [0, nbytes]},
+            "small": {"dtype": "F32", "shape": [2], "data_offsets": [nbytes, nbytes + 8]},
+        }
+        header = json.dumps(entries).encode()
+        path = tmp_path / "m.safetensors"
+        with path.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            try:
+                file.truncate(8 + len(header) + nbytes + 8)  # a hole
+            except OSError:
+                pytest.skip("this file system has no files of that size")
+        found = open_tensors(path)
+        assert found["small"].tolist() == [0, 0]
+        assert found["huge"][-1] == 0
+
+    def test_writing_to_a_tensor_does_not_reach_the_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.safetensors"
+        expected = write_plain(path, STATE)
+        before = path.read_bytes()
+        for name in expected:
+            value = open_tensors(path)[name]
+            assert isinstance(value, torch.Tensor)
+            value.add_(1)
+        assert path.read_bytes() == before
+        assert torch.equal(
+            value_of(open_tensors(path)["blocks.0.ffn.0.bias"]), expected["blocks.0.ffn.0.bias"]
+        )
+
+    def test_tensors_between_the_places_of_their_numbers(self, tmp_path: Path) -> None:
+        """Other programs do not align, and a float32 may begin anywhere."""
+        entries = {
+            "byte": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+            "number": {"dtype": "F32", "shape": [2], "data_offsets": [1, 9]},
+            "none": {"dtype": "F32", "shape": [0, 3], "data_offsets": [9, 9]},
+        }
+        header = json.dumps(entries).encode()
+        data = b"\x07" + struct.pack("<2f", 1.5, -2.0)
+        (tmp_path / "m").write_bytes(len(header).to_bytes(8, "little") + header + data)
+        found = open_tensors(tmp_path / "m")
+        assert found["number"].tolist() == [1.5, -2.0]
+        assert found["none"].shape == (0, 3)
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]},
+            {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]},
+            {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]},
+            {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]},
+            {"dtype": "F32", "shape": [0], "data_offsets": [8, 8]},
+            {"dtype": "F7", "shape": [2], "data_offsets": [0, 8]},
+        ],
+    )
+    def test_headers_that_lie_are_refused(self, tmp_path: Path, entry: dict[str, object]) -> None:
+        header = json.dumps({"a": entry}).encode()
+        (tmp_path / "m").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+        with pytest.raises(CheckpointError, match=r"not a valid|F7"):
+            open_tensors(tmp_path / "m")

@@ -162,7 +162,15 @@ class TestRefused:
         path = tmp_path / "m.safetensors"
         write_plain(path, STATE)
         changed(path, weight=torch.ones(40, 32, dtype=dtype))
-        with pytest.raises(CheckpointError, match="integers without a scale"):
+        with pytest.raises(CheckpointError, match="integers that are in no form"):
+            opened(path)
+
+    @pytest.mark.parametrize("scale", [torch.ones(()), torch.ones(40, 1), torch.ones(40, 2)])
+    def test_four_bits_of_another_program(self, tmp_path: Path, scale: Tensor) -> None:
+        path = tmp_path / "m.safetensors"
+        write_plain(path, STATE)
+        changed(path, weight=torch.ones(40, 16, dtype=torch.uint8), weight_scale=scale)
+        with pytest.raises(CheckpointError, match=r"no form|fit no weight"):
             opened(path)
 
     @pytest.mark.parametrize(

@@ -10,9 +10,6 @@ from torch import Tensor, nn
 
 from infinite_talk.ops.host import ALIGNMENT, HostMemory, aligned, view
 
-_WORTH_ADOPTING = 1 << 20  # bytes; smaller memory may share its pages with others, and is copied in no time
-_PAGE = 4096
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Place:
@@ -31,17 +28,21 @@ class Parcel:
     """
 
     def __init__(self, module: nn.Module, device: torch.device, stay: Container[int] = ()) -> None:
-        """Move the tensors of ``module`` into host memory, or take them over if they share one piece already.
+        """Move the tensors of ``module`` into host memory, or take the piece over in which
+        loading has put them (``weights/gathering.py``).
 
         Args:
             device: what the memory is pinned for.
             stay: ``address_of`` tensors that are left where they are.
         """
         tensors = [tensor for tensor in tensors_of(module) if address_of(tensor) not in stay]
-        memory = _shared_piece(tensors)
-        self._memory = _filled(tensors) if memory is None else memory
-        self.note = self._memory.pin(device)
+        memory = _gathered(module, tensors)
+        self._memory = memory or HostMemory(sum(aligned(tensor.nbytes) for tensor in tensors))
+        self.note = self._memory.pin(device)  # before the tensors move in: copies to pinned memory are faster
         self._places = _places(tensors, self._memory.bytes, fresh=memory is None)
+        if memory is None:
+            for place in self._places:
+                place.home.copy_(place.tensor.detach())
         self._views: dict[int, list[Tensor]] = {}
         self.bytes: Tensor = self._memory.bytes[: self._end()]
         self.to_host()
@@ -96,30 +97,17 @@ def address_of(tensor: Tensor) -> int:
     return tensor.data_ptr()
 
 
-def _shared_piece(tensors: list[Tensor]) -> HostMemory | None:
-    """The piece of ``HostMemory`` in which all of the tensors lie already, each at a place a parcel allows."""
-    if not tensors or any(tensor.device.type != "cpu" or not _dense(tensor) for tensor in tensors):
+def _gathered(module: nn.Module, tensors: list[Tensor]) -> HostMemory | None:
+    """The host memory in which loading has put all of the tensors, taken away from the module."""
+    memory = module.__dict__.pop("host_memory", None)
+    if not isinstance(memory, HostMemory):
         return None
-    storage = tensors[0].untyped_storage()
-    start = storage.data_ptr()
-    together = all(tensor.untyped_storage().data_ptr() == start for tensor in tensors)
-    if not together or storage.nbytes() < _WORTH_ADOPTING or start % _PAGE:
-        return None
-    if any((tensor.data_ptr() - start) % ALIGNMENT for tensor in tensors):
-        return None
-    end = max(tensor.data_ptr() - start + tensor.nbytes for tensor in tensors)
-    with torch.inference_mode(False):
-        return HostMemory.around(torch.empty(0, dtype=torch.uint8).set_(storage)[:end])
-
-
-def _filled(tensors: list[Tensor]) -> HostMemory:
-    """New memory with the tensors one after the other."""
-    memory = HostMemory(sum(aligned(tensor.nbytes) for tensor in tensors))
-    start = 0
-    for tensor in tensors:
-        view(memory.bytes, start, _layout(tensor)).copy_(tensor.detach())
-        start += aligned(tensor.nbytes)
-    return memory
+    first, size = memory.bytes.data_ptr(), memory.bytes.numel()
+    places = [
+        tensor.data_ptr() - first for tensor in tensors if tensor.device.type == "cpu" and _dense(tensor)
+    ]
+    inside = [start for start in places if 0 <= start < size and not start % ALIGNMENT]
+    return memory if len(inside) == len(tensors) else None
 
 
 def _places(tensors: list[Tensor], memory: Tensor, *, fresh: bool) -> list[_Place]:

@@ -35,13 +35,6 @@ class HostMemory:
             self.bytes: Tensor = torch.frombuffer(pages, dtype=torch.uint8)[:nbytes]
         self._unpin: Callable[[], object] | None = None
 
-    @classmethod
-    def around(cls, flat: Tensor) -> HostMemory:
-        """What a flat uint8 tensor of another ``HostMemory`` looks into."""
-        memory = cls.__new__(cls)
-        memory.bytes, memory._unpin = flat, None
-        return memory
-
     @property
     def pinned(self) -> bool:
         return self._unpin is not None

@@ -11,7 +11,9 @@ from torch.overrides import TorchFunctionMode
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.ops.linear import Packed, PackedLinear
-from infinite_talk.weights.reader import shapes_of
+from infinite_talk.weights.gathering import Gathering, Group
+from infinite_talk.weights.loading import arriving
+from infinite_talk.weights.reader import check_finite, shapes_of
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -31,12 +33,15 @@ def build(
     source: str = "the checkpoint",
     policy: Store | None = None,
     place: Callable[[str], torch.device | str] | None = None,
+    together: Group | None = None,
 ) -> M:
     """Make a module and give it its weights; it comes back in evaluation mode.
 
     Parameters take no memory before their tensor arrives, and tensors arrive one by one, so that the peak is
-    one copy of the model. Buffers that no checkpoint holds keep the value and dtype of the constructor.
-    A linear layer whose weight arrives packed becomes a ``PackedLinear``.
+    one copy of the model. To a GPU they are read ahead by a few threads (``loading.py``) and packed there; the
+    host's memory then holds some pieces of tensors, and what is placed there. Buffers that no checkpoint holds
+    keep the value and dtype of the constructor. A linear layer whose weight arrives packed becomes a
+    ``PackedLinear``.
 
     Args:
         make: builds the module, e.g. ``lambda: WanTransformer(config)``.
@@ -44,35 +49,48 @@ def build(
         source: what to call the weights in an error message.
         policy: packs and unpacks weights on their way; ``None`` leaves them as they come.
         place: the device of a tensor by name, where it is not ``device``.
+        together: the submodule with which a weight is gathered in one piece of host memory, for streaming.
 
     Raises:
-        CheckpointError: keys are missing, unexpected or of another shape.
+        CheckpointError: keys are missing, unexpected or of another shape; a weight is NaN or infinite.
     """
     with _WithoutMemory():
         module = make()
     expected = module.state_dict()
     check(expected, weights, source)
     tables = [name for name, _ in module.named_buffers() if name not in expected]
+    device = torch.device(device)
     plain: dict[str, Tensor] = {}
     packed: dict[str, Packed] = {}
-    for name in expected:
-        home = device if place is None else place(name)
-        value = weights[name]
-        if policy is not None:
-            value = policy.store(name, value, dtype)
-        if isinstance(value, Packed) and _is_linear(module, name):
-            packed[name] = value.to(home)
-        else:
-            # What is no linear layer comes whole: a text encoder's embedding would take 4 GB in float32.
-            whole = value.unpack(dtype or torch.float32) if isinstance(value, Packed) else value
-            plain[name] = _arrive(whole, dtype, home)
+    with Gathering(expected, together or (lambda _name: None), device) as gathering:
+        for name, value in arriving(weights, expected, device):
+            home = device if place is None else place(name)
+            kept = _kept(name, value, policy, dtype)
+            if isinstance(kept, Packed) and _is_linear(module, name):
+                packed[name] = kept.to(home)
+            else:
+                # What is no linear layer comes whole: a text encoder's embedding would take 4 GB in float32.
+                whole = kept.unpack(dtype or torch.float32) if isinstance(kept, Packed) else kept
+                plain[name] = _arrive(whole, dtype, home)
+            gathering.arrived(name, plain, packed)
     for name, weight in packed.items():
         _pack(module, name, weight, plain, dtype)
     module.load_state_dict(plain, strict=not packed, assign=True)  # packed layers have other names by now
     for name in tables:
         owner, _, leaf = name.rpartition(".")
         setattr(module.get_submodule(owner), leaf, module.get_buffer(name).to(device))
+    gathering.hand_over(module)
     return module.eval()
+
+
+def _kept(
+    name: str, value: Tensor | Packed, policy: Store | None, dtype: torch.dtype | None
+) -> Tensor | Packed:
+    """A weight in the form in which it is kept; policies look for NaN themselves."""
+    if policy is None:
+        check_finite(name, value)
+        return value
+    return policy.store(name, value, dtype)
 
 
 def _is_linear(module: nn.Module, name: str) -> bool:

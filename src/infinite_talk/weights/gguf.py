@@ -21,6 +21,7 @@ from torch import Tensor
 from infinite_talk.errors import CheckpointError
 from infinite_talk.ops.linear import Packed
 from infinite_talk.ops.linear.gguf import FORMATS
+from infinite_talk.weights.mapped import MappedFile
 from infinite_talk.weights.reader import DTYPES, refused
 
 MAGIC = b"GGUF"
@@ -60,6 +61,7 @@ class GGUFFile(Mapping[str, Tensor | Packed]):
 
     def __init__(self, path: Path) -> None:
         self.paths = (path,)
+        self._file = MappedFile(path)
         self._entries, values = _header(path, _KEPT)
         self.metadata = {name: str(value) for name, value in values.items() if not isinstance(value, list)}
         self.shapes = {name: entry.shape for name, entry in self._entries.items()}
@@ -68,12 +70,12 @@ class GGUFFile(Mapping[str, Tensor | Packed]):
 
     def __getitem__(self, name: str) -> Tensor | Packed:
         entry = self._entries[name]
-        data = self._read(entry)
         kind = FORMATS.get(entry.type)
         if kind is None:
-            return data.view(DTYPES[entry.type]).reshape(entry.shape)
-        rows = math.prod(entry.shape[:-1]) if len(entry.shape) == 2 else 1
-        packed = Packed(kind, (rows, math.prod(entry.shape) // rows), {"data": data.reshape(rows, -1)})
+            return self._file.tensor(entry.offset, entry.nbytes, DTYPES[entry.type], entry.shape)
+        rows = entry.shape[0] if len(entry.shape) == 2 else 1
+        data = self._file.tensor(entry.offset, entry.nbytes, torch.uint8, (rows, entry.nbytes // rows))
+        packed = Packed(kind, (rows, math.prod(entry.shape) // rows), {"data": data})
         return packed if len(entry.shape) == 2 else packed.unpack().reshape(entry.shape)
 
     def __iter__(self) -> Iterator[str]:
@@ -81,18 +83,6 @@ class GGUFFile(Mapping[str, Tensor | Packed]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def _read(self, entry: _Entry) -> Tensor:
-        data = torch.empty(entry.nbytes, dtype=torch.uint8)
-        with self.paths[0].open("rb", buffering=0) as file:
-            file.seek(entry.offset)
-            view, done = memoryview(data.numpy().data), 0
-            while done < entry.nbytes:
-                got = file.readinto(view[done:])
-                if not got:
-                    raise _corrupt(self.paths[0], "was cut short while it was being read")
-                done += got
-        return data
 
 
 def read_gguf_metadata(path: Path) -> dict[str, Any]:

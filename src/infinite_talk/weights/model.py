@@ -99,7 +99,11 @@ def _files(found: Found) -> Model:
         "fingerprint": fingerprint(files),
     }
     opened = ", ".join(f"{part} {one.dialect} {one.precision}" for part, one in parts.items())
-    notes = tuple(f"{one.title}: {note}" for one in parts.values() for note in one.notes)
+    said: dict[str, list[str]] = {}
+    for one in parts.values():
+        for note in one.notes:
+            said.setdefault(note, []).append(one.title)
+    notes = (f"{', '.join(titles)}: {note}" for note, titles in said.items())
     return Model(
         name=found.name,
         version=identity["version"],

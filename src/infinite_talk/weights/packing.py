@@ -41,6 +41,7 @@ _KIND = ".comfy_quant"
 _ACTIVATION = (".scale_input", ".input_scale", ".output_scale")
 _MARKER = "scaled_fp8"
 _FORMATS: Mapping[str, Format] = {"F8_E4M3": FP8_E4M3FN, "F8_E5M2": FP8_E5M2, "I8": INT8}
+_INTEGERS = {"I8", "U8", "I16", "U16", "I32", "U32"}
 _PLAIN = {"F64", "F32", "F16", "BF16", "I64", "I32", "BOOL"}
 """Dtypes that are cast to the base precision on arrival."""
 _KNOWN_KINDS = ("float8_e4m3fn", "float8_e5m2", "int8_tensorwise", "int8_rowwise", "nvfp4")
@@ -181,15 +182,16 @@ class Unpacked(Mapping[str, Tensor | Packed]):
                 f"has scales that fit no weight: {listed('weights', wrong)}. Download it again."
             )
         # A tokenizer may be there as a row of bytes; a matrix of them is a weight.
-        alone = [
-            n
-            for n, shape in self.shapes.items()
-            if n not in self._packed and dtypes[n] in ("I8", "U8") and len(shape) > 1
+        integers = [n for n, shape in self.shapes.items() if n not in self._packed and len(shape) > 1]
+        integers = [n for n in integers if dtypes[n] in _INTEGERS]
+        # Other programs have four bits in a byte in several ways.
+        integers += [
+            n for n, w in self._packed.items() if not w.second and dtypes[w.data] in _INTEGERS - {"I8"}
         ]
-        if alone:
+        if integers:
             raise self._error(
-                f"holds 8-bit integers without a scale that is known: {listed('tensors', alone)}. Take a file in "
-                "bf16, fp16, fp8, fp8 scaled, int8 with weight_scale, quanto or GGUF."
+                f"holds integers that are in no form known here: {listed('weights', integers)}. Take a file in bf16, "
+                "fp16, fp8, fp8 scaled, int8 with weight_scale, nvfp4 of ComfyUI, quanto or GGUF."
             )
         self._check_kinds()
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.ops.linear import Packed
 from infinite_talk.ops.linear.gguf import Blocks
+from infinite_talk.weights.mapped import MappedFile
 
 _LENGTH_BYTES = 8  # little-endian size of the JSON header at the start of the file
 _MAX_HEADER = 100_000_000  # limit of the format
@@ -40,6 +40,10 @@ DTYPES: Mapping[str, torch.dtype] = {
     "I16": torch.int16,
     "I8": torch.int8,
     "U8": torch.uint8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
+    "C64": torch.complex64,
     "BOOL": torch.bool,
 }
 """What safetensors calls the dtypes; readers of all files use these words, and GGUF's for its own types."""
@@ -55,6 +59,8 @@ class Header:
     """Keys of ``DTYPES``, or a type of GGUF such as ``Q4_K``."""
     sizes: Mapping[str, int]
     """Bytes in the file."""
+    starts: Mapping[str, int]
+    """Where in the file the bytes begin."""
 
 
 class Source(Protocol):
@@ -71,12 +77,6 @@ class Source(Protocol):
     @property
     def metadata(self) -> dict[str, str]: ...
     def __getitem__(self, name: str) -> Tensor | Packed: ...
-
-
-class _File(Protocol):
-    """An open safetensors file."""
-
-    def get_tensor(self, name: str) -> Tensor: ...
 
 
 class TensorFiles(Mapping[str, Tensor]):
@@ -97,18 +97,19 @@ class TensorFiles(Mapping[str, Tensor]):
         self.dtypes: dict[str, str] = {}
         self.sizes: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
-        self._home: dict[str, _File] = {}
+        self._home: dict[str, tuple[MappedFile, int]] = {}
         for path in self.paths:
             header = read_header(path)
-            file = _opened(path)
+            file = MappedFile(path)
             self.shapes.update(header.shapes)
             self.dtypes.update(header.dtypes)
             self.sizes.update(header.sizes)
             self.metadata.update(header.metadata)
-            self._home.update(dict.fromkeys(header.shapes, file))
+            self._home.update({name: (file, start) for name, start in header.starts.items()})
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._home[name].get_tensor(name)
+        file, start = self._home[name]
+        return file.tensor(start, self.sizes[name], DTYPES[self.dtypes[name]], self.shapes[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._home)
@@ -234,6 +235,7 @@ def read_header(path: Path) -> Header:
         shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
         dtypes = {name: str(entry["dtype"]) for name, entry in entries.items()}
         sizes = {name: stop - start for name, (start, stop) in spans.items()}
+        starts = {name: _LENGTH_BYTES + length + start for name, (start, _) in spans.items()}
         end = max((stop for _, stop in spans.values()), default=0)
         metadata = {str(key): str(value) for key, value in metadata.items()}
     except (TypeError, KeyError, IndexError, AttributeError) as error:
@@ -244,17 +246,30 @@ def read_header(path: Path) -> Header:
             f"mixed up. {_AGAIN}",
             code="checkpoint_corrupt",
         )
-    return Header(shapes, metadata, dtypes, sizes)
+    header = Header(shapes, metadata, dtypes, sizes, starts)
+    _check(header, _LENGTH_BYTES + length, path)
+    return header
 
 
-def _opened(path: Path) -> _File:
-    try:
-        file: _File = safe_open(path, framework="pt")
-    except SafetensorError as error:
+def _check(header: Header, begin: int, path: Path) -> None:
+    """Tensors are of known dtypes, as long as their shapes say, and lie one after the other without gaps."""
+    unknown = sorted({dtype for dtype in header.dtypes.values() if dtype not in DTYPES})
+    if unknown:
         raise CheckpointError(
-            f"{path} is not a valid safetensors file ({error}). {_AGAIN}", code="checkpoint_corrupt"
-        ) from error
-    return file
+            f"{path} holds tensors of type {', '.join(unknown)}, which cannot be read. Take a file in another "
+            "precision.",
+            code="checkpoint_mismatch",
+        )
+    end = begin
+    for name in sorted(header.starts, key=lambda name: (header.starts[name], header.sizes[name])):
+        shape, dtype = header.shapes[name], DTYPES[header.dtypes[name]]
+        whole = all(isinstance(size, int) and size >= 0 for size in shape)
+        if not whole or header.starts[name] != end or math.prod(shape) * dtype.itemsize != header.sizes[name]:
+            raise CheckpointError(
+                f"{path} is not a valid safetensors file (at its tensor {name}). {_AGAIN}",
+                code="checkpoint_corrupt",
+            )
+        end += header.sizes[name]
 
 
 def _json_object(text: bytes, path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infinite_talk.settings import LoRA
 from infinite_talk.weights.hub.catalogue import PRESETS, Preset, catalogued, preset
 from infinite_talk.weights.hub.pull import Listener, Pulled, pull
 from infinite_talk.weights.hub.remote import Hub
@@ -101,3 +102,26 @@ def identify_model(*paths: Path, allow_pickle: bool = False) -> Identified:
     from infinite_talk.weights.checkpoint import identify
 
     return identify(*paths, allow_pickle=allow_pickle)
+
+
+def describe_lora(path: Path) -> str:
+    """What a LoRA changes: how many weights, of which ranks, and what of it is not understood.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    from infinite_talk.weights.lora import open_lora
+    from infinite_talk.weights.lora.deltas import LowRank
+
+    adapter = open_lora(LoRA(path=path))
+    deltas = [one.delta for additions in adapter.additions.values() for one in additions]
+    ranks = sorted({delta.parts.shapes[delta.down][0] for delta in deltas if isinstance(delta, LowRank)})
+    others = sum(not isinstance(delta, LowRank) for delta in deltas)
+    said = [f"changes {len(adapter.touches)} weights"]
+    if ranks:
+        said.append(f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}")
+    if others:
+        said.append(f"{others} additions of another kind")
+    if adapter.unknown:
+        said.append(f"{len(adapter.unknown)} keys are not understood ({', '.join(adapter.unknown[:3])}, ...)")
+    return ", ".join(said)

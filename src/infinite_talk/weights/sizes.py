@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from math import prod
 
@@ -48,7 +49,7 @@ def sizes_of(model: Model, policy: Policy, dtype: torch.dtype, device: torch.dev
     """
     opened = model.parts[Part.TRANSFORMER]
     base, stored = dtype.itemsize, packed_sizes(opened.weights)
-    beside = _lora_bytes(model, base)
+    beside = _lora_bytes(model, base, stored)
 
     def bytes_of(name: str, shape: Shape) -> float:
         lora = beside.get(name, 0.0)
@@ -76,13 +77,15 @@ def sizes_of(model: Model, policy: Policy, dtype: torch.dtype, device: torch.dev
     )
 
 
-def _lora_bytes(model: Model, base: int) -> dict[str, float]:
-    """Bytes that LoRAs computed at run time add to each weight."""
+def _lora_bytes(model: Model, base: int, stored: Container[str]) -> dict[str, float]:
+    """Bytes that LoRAs computed at run time add to each weight; beside packed ones they always are."""
     added: dict[str, float] = {}
     for adapter in model.loras:
-        if adapter.merge or adapter.off:
+        if adapter.off:
             continue
         for name, additions in adapter.additions.items():
+            if adapter.merge and name not in stored:
+                continue
             added[name] = added.get(name, 0.0) + base * sum(_numbers(one.delta) for one in additions)
     return added
 

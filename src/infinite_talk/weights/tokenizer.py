@@ -31,11 +31,16 @@ def tokenizer_of(text: Checkpoint, folder: Path | None = None) -> Tokenizer | No
     return find_tokenizer(text.config, text.files, embedded=_embedded(text.files), metadata=metadata)
 
 
-def carries_tokenizer(files: tuple[Path, ...]) -> bool:
-    """Whether the files of a text encoder hold its vocabulary themselves; headers only."""
-    if EMBEDDED_TOKENIZER in open_tensors(*files, allow_pickle=True):
+def carries_tokenizer(*files: Path) -> bool:
+    """Whether the files of a text encoder, or a folder of them, hold its vocabulary themselves; headers only.
+
+    Raises:
+        CheckpointError: they cannot be opened.
+    """
+    tensors = open_tensors(*files, allow_pickle=True)
+    if EMBEDDED_TOKENIZER in tensors:
         return True
-    ggufs = (file for file in files if kind_of(file) == "gguf")
+    ggufs = (file for file in tensors.paths if kind_of(file) == "gguf")
     return any(has_vocabulary(read_gguf_metadata(file)) for file in ggufs)
 
 

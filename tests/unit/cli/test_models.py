@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from infinite_talk import PullProgress
 from infinite_talk.frontends.cli.main import run
@@ -113,6 +115,18 @@ def test_show_explains_a_file(tmp_path, capsys):
     (one,) = _json(capsys)["files"]
     assert (one["part"], one["speech_branch"], one["reason"]) == ("transformer", False, None)
     assert sum(share["bytes"] for share in one["census"]) == one["bytes"]
+
+
+def test_show_says_what_a_lora_changes(tmp_path, capsys):
+    pair = {
+        "lora_down.weight": torch.zeros(4, 256),
+        "lora_up.weight": torch.zeros(256, 4),
+        "alpha": torch.ones(()),
+    }
+    save_file({f"lora_unet_blocks_0_self_attn_q.{n}": t for n, t in pair.items()}, tmp_path / "l.safetensors")
+    assert run(["models", "show", "l.safetensors"]) == 0
+    out = capsys.readouterr().out
+    assert "what:      lora" in out and "changes 1 weights, rank 4" in out and "--lora" in out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from infinite_talk.memory.workspace import block_workspace, context_bytes
+from infinite_talk.memory.workspace import block_workspace, condition_bytes
 from infinite_talk.models.dit import Condition, DiTConfig, WanTransformer, blocks, concatenate, speech
 from infinite_talk.models.dit.condition import Context
 from infinite_talk.ops.pieces import by_pieces, cuts_of
@@ -70,15 +70,16 @@ def test_keys_and_values_made_anew_are_the_kept_ones(net: WanTransformer, people
         concatenate([parts[0], whole[0]])
 
 
-def test_the_size_of_a_context(net: WanTransformer) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_size_of_a_condition(net: WanTransformer, kept: bool) -> None:
     lean, given = copy.deepcopy(net), inputs(2, batch=1)
-    lean.keep_keys_values = False
+    lean.keep_keys_values = kept
     with LiveBytes() as live, torch.no_grad():
         condition = lean.condition(**given)
         held = live.now
     tokens = condition.grid[0] * condition.grid[1] * condition.grid[2]
-    planned = context_bytes(CONFIG, tokens, condition.grid[0], 4, people=2)
-    small = [condition.classes, *condition.context.voices]
+    planned = condition_bytes(CONFIG, tokens, condition.grid[0], 4, people=2, kept=kept)
+    small = [condition.classes, *(condition.context.voices if condition.context else ())]
     assert planned == pytest.approx(held - sum(tensor.nbytes for tensor in small), rel=0.01)
 
 
@@ -124,4 +125,5 @@ def test_a_window_at_480p_in_pieces_needs_less_than_half() -> None:
     full = DiTConfig()
     gib = [block_workspace(full, 32760, 2, rows) / 2**30 for rows in (None, 4096)]
     assert [round(value, 1) for value in gib] == [3.1, 1.2]
-    assert round(context_bytes(full, 32760, 21, 2) / 2**30, 2) == 0.02
+    kept, made = (condition_bytes(full, 32760, 21, 2, kept=kept) / 2**30 for kept in (True, False))
+    assert (round(kept, 2), round(made, 2)) == (1.43, 0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from infinite_talk.memory.parcel import Parcel, tensors_of
-from infinite_talk.memory.streaming import BlockStream, spread, stream_blocks
+from infinite_talk.memory.streaming import BlockStream, spread, stream_blocks, together
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.models.text import TextConfig, TextEncoder
 from infinite_talk.models.text.tokens import byte_tokenizer
-from infinite_talk.ops.host import ALIGNMENT, HostMemory, view
+from infinite_talk.ops.host import ALIGNMENT
 from infinite_talk.ops.linear import PackedLinear
 from infinite_talk.settings import Quantization
 from infinite_talk.weights.builder import build
@@ -203,6 +204,9 @@ def test_a_conversion_reaches_streamed_blocks(whole: WanTransformer) -> None:
     streamed.to(torch.bfloat16)
     assert {p.dtype for p in streamed.parameters()} == {torch.bfloat16}
     assert stream.host_bytes < 0.6 * before
+    places = [tensor.data_ptr() for tensor in tensors_of(stream[4])]
+    streamed.to(CPU)
+    assert [tensor.data_ptr() for tensor in tensors_of(stream[4])] == places  # nothing to convert
     expected = answers(copy.deepcopy(whole).to(torch.bfloat16))
     assert all(torch.equal(a, b) for a, b in zip(answers(streamed), expected, strict=True))
 
@@ -259,19 +263,33 @@ def test_a_parcel_keeps_layouts_and_aligns_everything() -> None:
         assert not tensor.numel() or (tensor.data_ptr() - slot.data_ptr()) % ALIGNMENT == 0
 
 
-def test_a_parcel_takes_over_tensors_that_lie_together_already() -> None:
-    memory = HostMemory(3 << 20)
-    module = nn.Linear(256, 512)
-    start = 0
-    for parameter in module.parameters():
-        there = view(memory.bytes, start, parameter)
-        there.copy_(parameter.detach())
-        parameter.data = there
-        start += parameter.nbytes
-    places = [tensor.data_ptr() for tensor in tensors_of(module)]
-    parcel = Parcel(module, CPU)
-    assert [tensor.data_ptr() for tensor in tensors_of(module)] == places
-    assert parcel.nbytes == start
+@pytest.mark.parametrize("kind", [Quantization.DISABLED, Quantization.NF4])
+def test_blocks_gathered_by_loading_are_taken_over(whole: WanTransformer, kind: Quantization) -> None:
+    def built(group: Callable[[str], str | None] | None = None) -> WanTransformer:
+        policy = Policy(kind, FORMATS[kind])
+        return build(lambda: WanTransformer(CONFIG_5), whole.state_dict(), policy=policy, together=group)
+
+    streamed = built(together(5, 3))
+    before = {id(tensor): tensor.data_ptr() for tensor in tensors_of(streamed.blocks)}
+    stream = stream_blocks(streamed, 3, 1, CPU)
+    assert {id(tensor): tensor.data_ptr() for tensor in tensors_of(stream)} == before
+    assert all(torch.equal(a, b) for a, b in zip(answers(built()), answers(streamed), strict=True))
+
+
+def test_which_weights_are_gathered() -> None:
+    group = together(4, 2, name="model.block")
+    assert [group(f"model.block.{i}.layer.0.weight") for i in range(4)] == [
+        None, "model.block.1", None, "model.block.3",
+    ]  # fmt: skip
+    assert group("model.embed_tokens.weight") is None and group("blocks.1.weight") is None
+
+
+def test_a_gathered_block_that_has_got_a_lora_since_is_copied(whole: WanTransformer) -> None:
+    streamed = build(lambda: WanTransformer(CONFIG_5), whole.state_dict(), together=together(5, 5))
+    streamed.blocks[2].register_buffer("later", torch.ones(3))
+    stream_blocks(streamed, 5, 1, CPU)
+    assert torch.equal(streamed.blocks[2].later, torch.ones(3))
+    assert torch.equal(answers(streamed)[0], answers(whole)[0])
 
 
 def test_what_cannot_be_streamed_is_refused() -> None:

@@ -106,7 +106,7 @@ def test_names_of_transformers() -> None:
     with torch.device("meta"):
         models: list[tuple[str, nn.Module]] = [
             ("text", UMT5EncoderModel(UMT5Config(
-                vocab_size=40, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2,
+                vocab_size=45, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2,
                 feed_forward_proj="gated-gelu",
             ))),
             ("vision", CLIPVisionModelWithProjection(CLIPVisionConfig(

@@ -17,7 +17,7 @@ from infinite_talk.models.text.finding import find_tokenizer
 from infinite_talk.models.text.pieces import PieceTokenizer, Vocabulary, from_gguf, from_model
 from infinite_talk.models.text.tokens import FolderTokenizer
 
-# Made with sentencepiece 0.2.3 from five sentences: 76 pieces, "<cut>" found before all others, no characters
+# Made with sentencepiece 0.2.3 from five sentences: 45 pieces, "<cut>" found before all others, no characters
 # replaced; padding 0, end 1, unknown 2.
 MODEL = zlib.decompress(
     base64.b85decode(
@@ -41,7 +41,7 @@ SENTENCES = {
 }
 """What sentencepiece itself makes of them, with the end mark."""
 CUT = from_model(MODEL, "a test")
-CONFIG = TextConfig(vocab_size=76, dim=8, dim_attn=8, dim_ffn=8, num_heads=1, num_layers=1)
+CONFIG = TextConfig(vocab_size=45, dim=8, dim_attn=8, dim_ffn=8, num_heads=1, num_layers=1)
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 
@@ -159,6 +159,21 @@ def test_in_the_cache_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         find_tokenizer(CONFIG, [file])
     folder_with_pieces(home / "snapshots" / "0123abc" / "google" / "umt5-xxl")
     assert isinstance(find_tokenizer(CONFIG, [file]), FolderTokenizer)
+
+
+def test_another_models_tokenizer_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong numbers would be wrong prompts, or reach beyond the embedding."""
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    folder_with_pieces(tmp_path / "google" / "umt5-xxl")
+    for size, fitting in ((44, False), (45, True), (50, True), (51, False)):
+        config = replace(CONFIG, vocab_size=size)
+        if fitting:
+            assert find_tokenizer(config, [tmp_path / "umt5.safetensors"]) is not None
+            continue
+        with pytest.raises(CheckpointError, match="tokenizer was not found"):
+            find_tokenizer(config, [tmp_path / "umt5.safetensors"])
+        with pytest.raises(CheckpointError, match="45 pieces and is not that of this text encoder"):
+            find_tokenizer(config, embedded=MODEL)
 
 
 def test_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

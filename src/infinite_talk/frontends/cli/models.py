@@ -129,7 +129,8 @@ def show_files(files: Sequence[Path], run: Run, *, allow_pickle: bool) -> int:
     from infinite_talk import identify_model
 
     found = [identify_model(path, allow_pickle=allow_pickle) for path in files]
-    lines, values = [], []
+    lines: list[str] = []
+    values: list[dict[str, Any]] = []
     for path, one in zip(files, found, strict=True):
         shares = [{"dtype": s.dtype, "tensors": s.tensors, "bytes": s.nbytes} for s in one.census]
         values.append(
@@ -147,13 +148,24 @@ def show_files(files: Sequence[Path], run: Run, *, allow_pickle: bool) -> int:
                 "notes": list(one.notes),
             }
         )
-        lines += [clean(str(path)), *(f"  {line}" for line in _explained(one))]
+        changes = _changes(path) if one.part == "lora" else None
+        values[-1]["changes"] = changes
+        lines += [clean(str(path)), *(f"  {line}" for line in _explained(one, changes))]
     usable = all(one.reason is None for one in found)
     run.result({"ok": usable, "files": values}, "\n".join(lines))
     return 0 if usable else _DAMAGED
 
 
-def _explained(one: Any) -> list[str]:  # noqa: ANN401 - weights.checkpoint.Identified
+def _changes(path: Path) -> str:
+    from infinite_talk import CheckpointError, describe_lora
+
+    try:
+        return describe_lora(path)
+    except CheckpointError as error:
+        return error.message
+
+
+def _explained(one: Any, changes: str | None) -> list[str]:  # noqa: ANN401 - weights.checkpoint.Identified
     """What a file is, a line for each thing that is known."""
     census = ", ".join(
         f"{share.dtype}: {share.tensors} tensors, {size(share.nbytes)}" for share in one.census
@@ -164,6 +176,7 @@ def _explained(one: Any) -> list[str]:  # noqa: ANN401 - weights.checkpoint.Iden
         "precision": one.precision,
         "tensors": f"{one.tensors}, {size(one.nbytes)} ({census})" if one.census else None,
         "sizes": str(one.config) if one.config else None,
+        "changes": changes,
         "speech": "has its speech branch" if one.has_speech else None,
         "missing": one.missing,
         "problem": one.reason,

@@ -8,8 +8,8 @@ from typing import Any
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.models.text.config import TextConfig
-from infinite_talk.models.text.pieces import from_gguf, from_model
-from infinite_talk.models.text.tokens import FILES, FolderTokenizer, Tokenizer
+from infinite_talk.models.text.pieces import PieceTokenizer, from_gguf, from_model
+from infinite_talk.models.text.tokens import END, FILES, FolderTokenizer, Tokenizer
 
 _BESIDE = ("", "google/umt5-xxl", "umt5-xxl", "tokenizer", "../tokenizer", "../google/umt5-xxl")
 """Seen from the folder of the weights: in it, in the official layout, and in that of diffusers."""
@@ -40,25 +40,47 @@ def find_tokenizer(
         metadata: of a GGUF file.
 
     Raises:
-        CheckpointError: there is none; the message names the places and what to do.
+        CheckpointError: there is none, or what was chosen is another model's; the message names the places and what
+            to do.
     """
     if config.bytes:
         return None
-    if folder is not None:
-        return FolderTokenizer(folder)
     source = ", ".join(path.name for path in weights) or "the text encoder"
+    if folder is not None:
+        return _checked(FolderTokenizer(folder), config, str(folder))
     if embedded is not None:
-        return from_model(embedded, source)
-    if metadata and (tokenizer := from_gguf(metadata, source)):
-        return tokenizer
-    if found := next((place for place in _places(weights) if has_tokenizer(place)), None):
-        return FolderTokenizer(found)
+        return _checked(from_model(embedded, source), config, source)
+    if metadata and (inside := from_gguf(metadata, source)):
+        return _checked(inside, config, source)
+    for place in _places(weights):
+        # Another model's tokenizer may lie there as well, e.g. that of a text tower of CLIP.
+        if has_tokenizer(place) and fits(found := FolderTokenizer(place), config):
+            return found
     beside = ", ".join(sorted({str(path.parent) for path in weights})) or "the weights"
     raise CheckpointError(
         f"The text encoder {source} knows {config.vocab_size} pieces of words, but its tokenizer was not found: "
         f"looked inside the file, in and beside {beside} (google/umt5-xxl), and in the Hugging Face cache. Put "
         f"{' or '.join(FILES)} of google/umt5-xxl into a folder google/umt5-xxl beside the weights.",
         code="tokenizer_missing",
+    )
+
+
+def fits(tokenizer: FolderTokenizer | PieceTokenizer, config: TextConfig) -> bool:
+    """Whether a tokenizer can be the encoder's: as many pieces as the embedding has rows, or a few less, and
+    UMT5's end mark. Embeddings are padded to a round number of rows: 256384 for 256300 pieces.
+    """
+    return 0.9 * config.vocab_size <= tokenizer.size <= config.vocab_size and list(tokenizer("")) == [END]
+
+
+def _checked(
+    tokenizer: FolderTokenizer | PieceTokenizer, config: TextConfig, source: str
+) -> FolderTokenizer | PieceTokenizer:
+    if fits(tokenizer, config):
+        return tokenizer
+    raise CheckpointError(
+        f"The tokenizer in {source} has {tokenizer.size} pieces and is not that of this text encoder, which has "
+        f"{config.vocab_size} and the end mark {END}. Give the folder google/umt5-xxl of Wan2.1.",
+        code="tokenizer_mismatch",
     )
 
 

@@ -81,6 +81,11 @@ class PieceTokenizer:
         )
         self._tokenizer = tokenizer
 
+    @property
+    def size(self) -> int:
+        """How many pieces there are."""
+        return self._tokenizer.get_vocab_size()
+
     def __call__(self, text: str) -> Sequence[int]:
         return self._tokenizer.encode(text).ids
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 import ftfy
+from tokenizers import Tokenizer as Library
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.models.text.pieces import from_model
 
 _BYTE_OFFSET = 3  # padding, end mark, unknown
-_BYTE_END = 1
+END = 1
+"""The end mark of ByT5 and of UMT5."""
 
 FILES = ("tokenizer.json", "spiece.model")
 """What a tokenizer's folder holds at least one of; the first is faster to load."""
@@ -51,7 +53,7 @@ def tokenise(text: str, tokenizer: Tokenizer, limit: int) -> Tokens:
 
 def byte_tokenizer(text: str) -> Sequence[int]:
     """ByT5: every UTF-8 byte is a token, so no vocabulary file is needed and nothing is unknown."""
-    return [*(byte + _BYTE_OFFSET for byte in text.encode("utf-8", "replace")), _BYTE_END]
+    return [*(byte + _BYTE_OFFSET for byte in text.encode("utf-8", "replace")), END]
 
 
 class FolderTokenizer:
@@ -65,9 +67,12 @@ class FolderTokenizer:
         """
         whole, pieces = (folder / name for name in FILES)
         if whole.is_file():
-            self._cut = _from_json(whole)
+            library = _from_json(whole)
+            self.size = library.get_vocab_size()  # pieces and special tokens
+            self._cut: Tokenizer = lambda text: library.encode(text, add_special_tokens=True).ids
         elif pieces.is_file():
-            self._cut = from_model(pieces.read_bytes(), str(pieces))
+            made = from_model(pieces.read_bytes(), str(pieces))
+            self.size, self._cut = made.size, made
         else:
             raise CheckpointError(
                 f"No tokenizer in {folder}; expected the folder with {' or '.join(FILES)} that was published with "
@@ -79,9 +84,7 @@ class FolderTokenizer:
         return self._cut(text)
 
 
-def _from_json(path: Path) -> Tokenizer:
-    from tokenizers import Tokenizer as Library
-
+def _from_json(path: Path) -> Library:
     try:
         library = Library.from_file(str(path))
     except Exception as error:  # the library raises no narrower one
@@ -91,9 +94,4 @@ def _from_json(path: Path) -> Tokenizer:
     # Texts are cut and padded by us, whatever the file was used for last.
     library.no_truncation()
     library.no_padding()
-
-    def cut(text: str) -> Sequence[int]:
-        ids: list[int] = library.encode(text, add_special_tokens=True).ids
-        return ids
-
-    return cut
+    return library

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status
 
 from infinite_talk.errors import CheckpointError, NoSpaceError
 from infinite_talk.weights.hub.catalogue import Preset
@@ -23,6 +23,7 @@ from infinite_talk.weights.hub.checksum import checksum, is_checksum
 from infinite_talk.weights.hub.files import RemoteFile
 from infinite_talk.weights.hub.remote import Hub, Remote, ask, patiently
 from infinite_talk.weights.hub.store import (
+    LOCK,
     HubCache,
     Locked,
     ModelsFolder,
@@ -167,7 +168,8 @@ def _fetch(remote: Remote, target: Store, hub: Hub, tally: _Tally) -> Path:
     tally.tell(remote, remote.size)
     path = _named(remote, target, hub, tally)
     record = Locked(remote.spelling, remote.file.revision, remote.commit, remote.size, remote.checksum)
-    write_lock(target.root, {remote.file.key: record})
+    with WeakFileLock(guard.with_name(f"{LOCK}.lock")):
+        write_lock(target.root, {remote.file.key: record})
     return path
 
 
@@ -190,7 +192,8 @@ def _get(remote: Remote, file: BinaryIO, hub: Hub, tell: Callable[[int], None]) 
     start = file.tell()
     if start == remote.size:
         return
-    headers = remote.headers | {"Accept-Encoding": "identity"}
+    # A redirection to another host leaves the token behind.
+    headers = build_hf_headers(token=hub.token) | {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     session = get_session()
@@ -242,7 +245,10 @@ def _named(remote: Remote, target: Store, hub: Hub, tally: _Tally) -> Path:
         def waiting(note: str) -> None:
             tally.tell(remote, remote.size, note)
 
-        return Path(patiently(link, remote.file, hub, waiting))
+        path = Path(patiently(link, remote.file, hub, waiting))
+        if not path.is_symlink():  # a disk without links, where the library has made a copy
+            _place(remote, target).unlink(missing_ok=True)
+        return path
     return _place(remote, target)
 
 

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import sleep
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
 from infinite_talk.errors import CheckpointError, NoSpaceError
 from infinite_talk.weights.hub.files import RemoteFile
@@ -61,7 +59,7 @@ class Remote:
     checksum: str
     size: int
     url: str
-    headers: dict[str, str]
+    """At the hub, which redirects to its storage: addresses there are good for an hour only."""
 
 
 def ask(file: RemoteFile, hub: Hub, waiting: Waiting) -> Remote:
@@ -136,10 +134,8 @@ def _ask(file: RemoteFile, spelling: str, hub: Hub) -> Remote:
             "Check HF_ENDPOINT and the proxy.",
             code="hub_unknown",
         )
-    headers = build_hf_headers(token=hub.token)
-    if urlsplit(known.location).netloc != urlsplit(hub.address).netloc:
-        headers.pop("authorization", None)  # the token is for the hub, not for the storage that it points to
-    return Remote(file, spelling, known.commit_hash, known.etag, known.size, known.location, headers)
+    fixed = hf_hub_url(file.repo, spelling, revision=known.commit_hash, endpoint=hub.endpoint)
+    return Remote(file, spelling, known.commit_hash, known.etag, known.size, fixed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +150,9 @@ class _Problem:
 
 
 def _problem(error: Any, file: RemoteFile, hub: Hub) -> _Problem:  # noqa: ANN401 - of two libraries
-    if isinstance(error, EntryNotFoundError):
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         raise error
-    if not isinstance(error, HfHubHTTPError):
+    if not isinstance(error, HfHubHTTPError) or isinstance(error, LocalEntryNotFoundError):
         if (number := getattr(error, "errno", None)) in DISK_FULL | _NOT_WRITABLE:
             return _Problem(no_space(error, number in DISK_FULL), "the disk", final=True)
         unreachable = CheckpointError(
