@@ -23,6 +23,7 @@ from infinite_talk.presets import OFFICIAL, Defaults, given, resolve
 from infinite_talk.request import Request
 from infinite_talk.settings import Device, Precision, Quantization, Settings
 from infinite_talk.types import FPS
+from infinite_talk.weights.checkpoint import Part
 from infinite_talk.weights.hub.catalogue import PRESETS
 from infinite_talk.weights.model import open_model
 from infinite_talk.weights.precision import FORMATS, capability_of, policy_for
@@ -104,7 +105,8 @@ def _model(request: Request, settings: Settings) -> tuple[ModelSizes, str, Defau
         dtype, device = torch.bfloat16, torch.device("cuda")
         notes: tuple[str, ...] = (said,) if said else ()
     else:
-        how = effective(settings, gguf=opened.gguf)
+        head_dim = opened.parts[Part.TRANSFORMER].config.head_dim
+        how = effective(settings, gguf=opened.gguf, head_dim=head_dim)
         policy, dtype, device, notes = how.policy, how.dtype, how.device, how.notes
     sizes = sizes_of(opened, policy, dtype, device)
     kept = f"{opened.version}" if policy.format is None else str(policy.name)
