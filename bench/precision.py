@@ -24,16 +24,19 @@ from bench import lifelike
 from bench.common import RATE, RESULTS, SAMPLES, parser, save, speech
 from bench.precision_tables import tables
 from bench.sounds import write_wav
-from infinite_talk import Engine, Request, Settings, Speaker
+from infinite_talk import Engine, Request, Speaker
 from infinite_talk.engine import Job
 from infinite_talk.generate import generate
 from infinite_talk.lipsync.reader import load_reader, read_mouth
 from infinite_talk.lipsync.scores import pearson
 from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.ops.linear import Packed
+from infinite_talk.ops.linear.fast8 import has_int8
 from infinite_talk.rooms import Rooms
 from infinite_talk.settings import Quantization
 from infinite_talk.weights.builder import build
+from infinite_talk.weights.bundle import load_bundle
+from infinite_talk.weights.manifest import EMBEDDED
 from infinite_talk.weights.precision import POLICIES, Policy, capability_of
 
 BASES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -212,8 +215,7 @@ def measure_films(device: torch.device, seed: int, seconds: float) -> dict[str, 
     with tempfile.TemporaryDirectory() as name:
         recording = write_wav(Path(name) / "speech.wav", speech(seconds), RATE)
         request = Request(image=SAMPLES / "portrait.png", speakers=(Speaker(audio=recording),), seed=seed)
-        engine = Engine(Settings(device=device.type, precision="fp32"))
-        job, rooms = engine.prepare(request), engine.load()
+        job, rooms = Engine().prepare(request), load_bundle(EMBEDDED, device, torch.float32)
         exact = film(job, rooms, POLICIES[Quantization.DISABLED], torch.float32)
         for policy in MEASURED:
             bases = tuple(BASES) if cuda else ("fp32",)
@@ -227,6 +229,8 @@ def measure_films(device: torch.device, seed: int, seconds: float) -> dict[str, 
 
 def multiplied(policy: Policy, device: torch.device) -> bool:
     """Whether the machine multiplies in the policy's format, rather than its twin in float32."""
+    if policy.name is Quantization.INT8_FAST:
+        return has_int8(device)  # the policy runs on every CPU, the product on newer ones
     return policy.needs is None or policy.needs.includes(capability_of(device))
 
 

@@ -57,8 +57,9 @@ def test_a_kernel_is_its_slow_twin(policy: Policy, base: str, rows: int, out: in
     fast, slow = (run(x, parts, (out, into), bias) for run in (kind.linear, kind.emulate))
     assert fast.dtype == x.dtype
     error = (fast.float() - slow.float()).norm() / slow.float().norm()
-    # The float8 kernel sums in fewer bits than float32; unscaled products pass through bfloat16.
-    assert error < (0.004 if base == "bf16" else 0.002)
+    print(f"{policy.name} {base} {rows} x {into} -> {out}: {error:.2e}")
+    # The float8 kernel sums in fewer bits than float32, and in bfloat16 results are rounded up to three times.
+    assert error < 0.006
 
 
 @pytest.mark.parametrize("policy", PACKING, ids=named)

@@ -38,22 +38,3 @@ def test_the_builder_puts_packed_layers_in_place():
     assert isinstance(made[1], nn.LayerNorm)
     x = torch.randn(3, 8)
     torch.testing.assert_close(made(x), twin(x), atol=0.05, rtol=0.05)
-
-
-def test_weights_are_packed_on_the_device_on_which_the_model_runs():
-    seen = []
-
-    class Watching(OnePacked):
-        def store(self, name, value, dtype):
-            seen.append(value.device.type)
-            return super().store(name, value, dtype)
-
-    twin = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16))
-    made = build(
-        lambda: nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16)),
-        twin.state_dict(),
-        device="meta",  # stands in for a GPU
-        policy=Watching(),
-    )
-    assert set(seen) == {"meta"}
-    assert isinstance(made[0], PackedLinear)

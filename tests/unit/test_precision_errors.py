@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from bench import lifelike
-from bench.precision import BASES, MEASURED, BlockCase, Error, Film, film, layer_errors
+from bench.precision import MEASURED, BlockCase, Error, Film, film, layer_errors
 from bench.precision_tables import bound_of
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from tests.unit import tiny
 from tests.unit.test_generate import request
 
 CPU = torch.device("cpu")
-ROWS, TOKENS = 128, 40  # of layers as wide as the 14B model's
+ROWS, TOKENS = 96, 32  # of layers as wide as the 14B model's
 CONFIG = DiTConfig(
     dim=96, ffn_dim=256, num_heads=4, num_layers=1, text_dim=32, text_len=16, clip_dim=32, clip_tokens=9,
     audio_blocks=2, audio_channels=16, intermediate_dim=16, output_dim=64,
@@ -91,20 +91,12 @@ def test_a_whole_video(policy: Policy, plain_video: Film) -> None:
         assert 0.001 < error < 4 * bound_of(policy.name, "fp32").block
 
 
-@pytest.mark.parametrize("base", ["bf16", "fp16"])
-@pytest.mark.parametrize("name", ["fp8_e4m3fn_scaled_fast", "int8_fast", "nf4", "fp4_scaled"])
-def test_a_whole_video_in_half_precision(name: str, base: str) -> None:
-    made = video(POLICIES[Quantization(name)], base)
-    assert made.frames.shape == (17, 64, 64, 3)
-    assert torch.isfinite(made.latents).all()
-
-
 @pytest.fixture(scope="module")
 def plain_video() -> Film:
     return video(POLICIES[Quantization.DISABLED])
 
 
-def video(policy: Policy, base: str = "fp32") -> Film:
+def video(policy: Policy) -> Film:
     """One window."""
     source, asked = tiny.source(17), request(steps=1)
-    return film(Job(asked, source, plan_for(source, asked)), tiny.tiny_rooms(), policy, BASES[base])
+    return film(Job(asked, source, plan_for(source, asked)), tiny.tiny_rooms(), policy, torch.float32)
