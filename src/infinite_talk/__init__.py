@@ -42,6 +42,7 @@ from infinite_talk.version import __version__
 
 if TYPE_CHECKING:
     from infinite_talk.engine import Engine, Preview, Result, talk, window_seams
+    from infinite_talk.forecast import Forecast, plan_run
     from infinite_talk.inputs import read_job_file
     from infinite_talk.media.contact_sheet import contact_sheet
     from infinite_talk.media.recipe import Recipe, read_recipe
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 _LATER = {
     "Clip": "types",
     "Engine": "engine",
+    "Forecast": "forecast",
     "Preview": "engine",
     "PullProgress": "weights.hub.pull",
     "Recipe": "media.recipe",
@@ -74,6 +76,7 @@ _LATER = {
     "describe_lora": "weights.shelf",
     "identify_model": "weights.shelf",
     "list_presets": "weights.shelf",
+    "plan_run": "forecast",
     "precision_matrix": "weights.support",
     "pull_preset": "weights.shelf",
     "read_job_file": "inputs",
@@ -104,6 +107,7 @@ __all__ = [
     "Compat",
     "Device",
     "Engine",
+    "Forecast",
     "InfiniteTalkError",
     "InputError",
     "LoRA",
@@ -134,6 +138,7 @@ __all__ = [
     "describe_lora",
     "identify_model",
     "list_presets",
+    "plan_run",
     "precision_matrix",
     "pull_preset",
     "read_job_file",

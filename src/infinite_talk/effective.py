@@ -33,11 +33,12 @@ class Effective:
         return f"{self.device.type}, {self.precision}, {quantization}attention {self.attention.name}"
 
 
-def effective(settings: Settings, *, gguf: bool) -> Effective:
+def effective(settings: Settings, *, gguf: bool, head_dim: int) -> Effective:
     """Make the choices.
 
     Args:
         gguf: whether the transformer's weights come from a GGUF file.
+        head_dim: of the transformer's attention.
 
     Raises:
         CapabilityError: this machine cannot run what was asked, and nothing stands in for it or
@@ -49,6 +50,6 @@ def effective(settings: Settings, *, gguf: bool) -> Effective:
     policy, packing_note = policy_for(
         settings.quantization, capability_of(device), strict=settings.strict, gguf=gguf
     )
-    attention = resolve(settings.attention, device, dtype, strict=settings.strict)
+    attention = resolve(settings.attention, device, dtype, strict=settings.strict, head_dim=head_dim)
     notes = tuple(note for note in (packing_note, attention.note) if note)
     return Effective(device, precision_of(settings, device), dtype, policy, attention, notes)

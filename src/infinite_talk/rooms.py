@@ -93,10 +93,9 @@ class Rooms:
     @torch.inference_mode()
     def encode_video(self, video: torch.Tensor) -> torch.Tensor:
         """Frames ``(3, F, H, W)`` in [-1, 1] as a normalised latent ``(16, T, h, w)``, float32."""
+        video = video[None].to(self.device, torch.float32)
         with self.using(self.vae) as vae:
-            video = video[None].to(self.device, torch.float32)
-            small = video[0, 0].numel() * _bytes_per_pixel(vae) <= BYTES_AT_ONCE
-            if small and self.vae_tile is None:
+            if self.vae_tile is None and video[0, 0].numel() * _bytes_per_pixel(vae) <= BYTES_AT_ONCE:
                 return vae.encode(video)[0]
             return vae.encode_pieces(video, self.vae_tile)[0]
 

@@ -70,7 +70,9 @@ class Runtime:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         model = open_model(settings, people=people)
-        return cls(settings, model, effective(settings, gguf=model.gguf), people)
+        head_dim = model.parts[Part.TRANSFORMER].config.head_dim
+        how = effective(settings, gguf=model.gguf, head_dim=head_dim)
+        return cls(settings, model, how, people)
 
     def suits(self, people: int) -> bool:
         """Whether the files were chosen for as many people."""
@@ -242,6 +244,7 @@ class Runtime:
         _adapt(transformer, plan)
         if how.device.type == "cuda":
             self._stream = stream_blocks(transformer, plan.blocks_to_swap, plan.prefetch_blocks, how.device)
+            transformer.to(how.device)  # strengths of LoRAs, which were made beside a block that is streamed
             if self._stream.note:
                 self._say(self._stream.note)
         return transformer

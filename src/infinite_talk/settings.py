@@ -110,7 +110,7 @@ class Memory:
     prefetch_blocks: int | None = None
     """How many blocks ahead the copies run."""
     vae_tiling: bool | None = None
-    """Decode in overlapping tiles: less memory, seams are blended and not exact."""
+    """Encode and decode in tiles: less memory, more work; the same numbers, there are no seams."""
     keep_encoders: bool | None = None
     """Text, image and speech encoders stay loaded between videos."""
 

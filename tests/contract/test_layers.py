@@ -24,13 +24,13 @@ MAY_USE: dict[str, set[str]] = {
     "denoise": {"models", "presets", "plan"} | NOUNS,
     "memory": {"models", "ops"} | NOUNS,
     "weights": {"models", "ops", "presets", "rooms", "device", "memory"} | NOUNS,
-    "estimate": {"weights", "plan", "presets"} | NOUNS,
     "generate": {"rooms", "presets", "models"} | ROOMS | NOUNS,
     "effective": {"device", "ops", "weights"} | NOUNS,
     "runtime": {"effective", "device", "memory", "models", "ops", "presets", "rooms", "weights"}
     | ROOMS
     | NOUNS,
     "engine": {"generate", "presets", "runtime", "weights", "bundled"} | ROOMS | NOUNS,
+    "forecast": {"effective", "engine", "device", "memory", "models", "presets", "weights"} | ROOMS | NOUNS,
     "bundled": set(),
     "frontends": {"", "lipsync", "frontends"},
 }

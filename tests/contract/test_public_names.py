@@ -12,12 +12,12 @@ import infinite_talk
 
 PUBLIC = [
     "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
-    "Device", "Engine", "InfiniteTalkError", "InputError", "LoRA", "Memory", "ModelFiles", "NoSpaceError",
+    "Device", "Engine", "Forecast", "InfiniteTalkError", "InputError", "LoRA", "Memory", "ModelFiles", "NoSpaceError",
     "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "PullProgress", "Quantization",
     "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "Verified",
     "__version__", "attention_matrix", "contact_sheet", "convert_model", "describe_lora", "identify_model",
-    "list_presets", "precision_matrix", "pull_preset", "read_job_file", "read_recipe", "talk", "verify_model",
-    "verify_models", "window_seams",
+    "list_presets", "plan_run", "precision_matrix", "pull_preset", "read_job_file", "read_recipe", "talk",
+    "verify_model", "verify_models", "window_seams",
 ]  # fmt: skip
 """Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
 

@@ -41,8 +41,8 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {}
     for layer in ("blocks.0.self_attn.q", "blocks.1.cross_attn.k", "blocks.1.ffn.0"):
         out, width = published.transformer()[f"{layer}.weight"].shape
-        tensors[f"diffusion_model.{layer}.lora_A.weight"] = 0.3 * torch.randn(4, width)
-        tensors[f"diffusion_model.{layer}.lora_B.weight"] = 0.3 * torch.randn(out, 4)
+        tensors[f"diffusion_model.{layer}.lora_A.weight"] = torch.randn(4, width)
+        tensors[f"diffusion_model.{layer}.lora_B.weight"] = 0.5 * torch.randn(out, 4)
     dialects.write_plain(path, tensors, torch.float32)
     return path
 
@@ -52,7 +52,7 @@ def request_(portrait: Path, speech: Path) -> Request:
     speaker = Speaker(audio=speech)
     return Request(
         image=portrait, speakers=(speaker,), size="64x64!", steps=2, max_frames=9, window_frames=9,
-        motion_frames=5, text_guidance=1.0, audio_guidance=1.0,
+        motion_frames=5, text_guidance=1.0, audio_guidance=1.0, colour_strength=0.0,
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_the_official_layout_makes_a_video_and_says_what_it_is(
     assert result.recipe["model"]["version"] == "official, bf16" and result.recipe["model"]["fingerprint"]
     assert {event.runs for event in heard if event.step} == {"cpu, fp32, attention sdpa"}
     sidecar = json.loads((tmp_path / "me.mp4.json").read_text())
-    assert any("transformer official bf16" in note for note in sidecar["notes"])
+    assert any("transformer official bf16" in note for note in sidecar["report"]["notes"])
 
 
 @pytest.mark.parametrize("quantization", [q for q in Quantization if q is not Quantization.GGUF])

@@ -22,7 +22,6 @@ from infinite_talk.memory.workspace import block_workspace, condition_bytes
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.models.vae import VAEConfig
 from infinite_talk.models.vae.tiles import decoder_reach, encoder_reach, spans
-from infinite_talk.ops.linear import Format
 
 SPEECH_CHUNK = 2000
 """Video frames that the speech encoder hears at once: 1500 and 250 on either side (``models/speech``)."""
@@ -55,15 +54,18 @@ def conditions_bytes(config: DiTConfig, work: Work, base: int, *, kept: bool) ->
     return (work.branches - work.silent) * of(work.people) + work.silent * of(1)
 
 
-def linear_workspace(config: DiTConfig, kept: Format | None, rows: int, base: int) -> float:
-    """What a product in a format takes beside its input and output, for the largest matrix of a block.
+def linear_workspace(model: ModelSizes, rows: int) -> float:
+    """What a product with packed weights takes beside its input and output, for the largest matrix of a block.
 
     Weights only: the weight widened, for 4 bits with the numbers of its bytes. Both operands: the activations
     scaled and coded.
     """
-    if kept is None:
+    config, base, kept = model.transformer, model.base, model.format
+    if kept is None and not model.packed:
         return 0.0
     weight = config.dim * config.ffn_dim
+    if kept is None:  # packed as the file has it
+        return float(weight * (base + 2))
     if kept.name.startswith("int8_fast"):  # two wider copies of a piece, then the codes
         return float(min(rows, _PIECE) * config.ffn_dim * 9)
     if kept.name.startswith("fp4_scaled_fast"):
@@ -83,7 +85,7 @@ def denoise_need(model: ModelSizes, work: Work, rows: int | None, *, kept: bool)
     latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
     stream = float(tokens * config.dim * base)
     block = float(block_workspace(config, tokens, base, rows, people=work.people))
-    block += linear_workspace(config, model.format, min(rows or tokens, tokens), base)
+    block += linear_workspace(model, min(rows or tokens, tokens))
     # The time embedding widens its largest matrix to float32 while the tokens wait.
     time = 24.0 * config.dim**2
     return Need(conditions_bytes(config, work, base, kept=kept) + latents + stream, max(block, time))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import inf
 
 from infinite_talk.errors import CapabilityError, UsageError
 from infinite_talk.memory import costs
@@ -270,7 +271,8 @@ def _reason(model: ModelSizes, work: Work, choice: Choice, limit: float) -> str:
         done.append("encoders leave after use")
     if choice.text_streamed:
         done.append("the text encoder passes through layer by layer")
-    return f"{limit / GIB:.1f} GiB free: " + (", ".join(done) or "everything stays loaded")
+    said = ", ".join(done) or "everything stays loaded"
+    return said if limit == inf else f"{limit / GIB:.1f} GiB free: {said}"
 
 
 def _no_room(model: ModelSizes, work: Work, needed: float, limit: float) -> str:

@@ -74,6 +74,11 @@ class ModelSizes:
     """Bytes of the model's files."""
 
     @property
+    def packed(self) -> bool:
+        """Whether matrices take less than plain ones, by a format or as the file has them."""
+        return self.block < 0.9 * self.base * block_weights(self.transformer)
+
+    @property
     def blocks(self) -> float:
         """Bytes of all blocks."""
         return self.transformer.num_layers * self.block
@@ -141,6 +146,13 @@ def transformer_shapes(config: DiTConfig) -> dict[str, Shape]:
     with torch.device("meta"):
         model = WanTransformer(replace(config, num_layers=1))
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+@lru_cache(maxsize=16)
+def block_weights(config: DiTConfig) -> int:
+    """Numbers of one block's weights."""
+    shapes = transformer_shapes(config)
+    return sum(prod(shape) for name, shape in shapes.items() if name.startswith("blocks."))
 
 
 @lru_cache(maxsize=16)

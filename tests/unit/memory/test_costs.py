@@ -53,9 +53,11 @@ def measured(run: Callable[[], object], known: Iterable[torch.Tensor] = ()) -> i
 
 
 @pytest.mark.usefixtures("_autocast_on_meta")
-@pytest.mark.parametrize("people", [1, 2])
+@pytest.mark.parametrize(
+    ("people", "kept_keys", "rows"), [(1, True, None), (2, True, None), (1, False, None), (2, False, 4096)]
+)
 @torch.no_grad()
-def test_a_pass_of_the_14b_transformer_at_480p(people: int) -> None:
+def test_a_pass_of_the_14b_transformer_at_480p(people: int, kept_keys: bool, rows: int | None) -> None:
     """Conditions and workspace of one branch, with two of the 40 blocks: the others take no more."""
     config, work = (
         replace(DiTConfig(), num_layers=2),
@@ -63,6 +65,7 @@ def test_a_pass_of_the_14b_transformer_at_480p(people: int) -> None:
     )
     with torch.device("meta"):
         model = WanTransformer(config, like_query).bfloat16()
+        model.rows_at_once, model.keep_keys_values = rows, kept_keys
         inputs = {
             "text": torch.empty(1, 512, config.text_dim),
             "image": torch.empty(1, config.clip_tokens, config.clip_dim),
@@ -79,9 +82,9 @@ def test_a_pass_of_the_14b_transformer_at_480p(people: int) -> None:
         kept = meter.live - before
         meter.reset()
         model(latent, time, condition)
-    assert kept == pytest.approx(conditions_bytes(config, work, 2, kept=True), rel=CLOSE)
+    assert kept == pytest.approx(conditions_bytes(config, work, 2, kept=kept_keys), rel=CLOSE)
     tokens = work.tokens()
-    needed = 2 * tokens * config.dim + block_workspace(config, tokens, 2, None, people=people)
+    needed = 2 * tokens * config.dim + block_workspace(config, tokens, 2, rows, people=people)
     assert meter.peak - before - kept == pytest.approx(needed, rel=CLOSE)
 
 

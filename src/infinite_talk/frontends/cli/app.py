@@ -30,7 +30,7 @@ from .flags import (
     TO,
     with_flags,
 )
-from .requests import Files
+from .requests import Files, build_settings, planned
 from .talk import Run
 
 app = typer.Typer(
@@ -65,8 +65,7 @@ def _common(
 def generate(**flags: Any) -> int:  # noqa: ANN401 - the rows of the table
     """Make a talking video from a portrait (or a video) and speech."""
     options = load_options(_options(flags), config=flags["config"])
-    lists = (tuple(flags[name] or ()) for name in ("audio", "box", "mask"))
-    files = Files(flags["image"], flags["video"], *lists)
+    files = _files(flags)
 
     from .generate import Job, generate
 
@@ -90,6 +89,22 @@ def demo(**flags: Any) -> int:  # noqa: ANN401
     from .demo import demo
 
     return demo(options, flags["output"] or Path("outputs/demo.mp4"), Run.of(flags))
+
+
+@app.command(rich_help_panel=SEE)
+@with_flags(*FILES, *REQUEST, *MODEL, *PLACE, *DEVICE, *TALK)
+def plan(**flags: Any) -> int:  # noqa: ANN401
+    """Say what a run would need in memory and time, and how it would fit; nothing is loaded.
+
+    Takes the options of generate. Without picture and sound one window is planned; --model 14b has the sizes of
+    the published model without its files; --vram stands for a GPU that is not here.
+    """
+    options = load_options(_options(flags), config=flags["config"])
+    request, settings = planned(_files(flags), options), build_settings(options)
+
+    from .plan import plan
+
+    return plan(request, settings, Run.of(flags))
 
 
 @app.command(rich_help_panel=SEE)
@@ -208,6 +223,11 @@ def _commands(group: typer.Typer, before: str = "") -> dict[str, Callable[..., i
 def _dirs(flags: dict[str, Any]) -> tuple[Path, ...]:
     """The models folders, from the flag or from where options come from else."""
     return tuple(load_options({"models_dir": flags["models_dir"]}).models_dir or ())
+
+
+def _files(flags: dict[str, Any]) -> Files:
+    lists = (tuple(flags[name] or ()) for name in ("audio", "box", "mask"))
+    return Files(flags["image"], flags["video"], *lists)
 
 
 def _options(flags: dict[str, Any]) -> dict[str, Any]:

@@ -203,7 +203,7 @@ PLACE = (
         "vae_tiling",
         bool,
         MACHINE,
-        "Decode in blended tiles: less memory, not exact.",
+        "Work in tiles in the video codec: less memory, more work, the same numbers.",
         "--vae-tiling/--no-vae-tiling",
     ),
     Flag("crf", int, MACHINE, "H.264 quality: 0 is lossless, 18 (default) very good, 51 worst.", "--crf"),

@@ -63,6 +63,16 @@ def build_request(files: Files, options: Options, base: Request | None = None) -
     return request
 
 
+def planned(files: Files, options: Options) -> Request:
+    """The request of a plan: as for a run, but picture and sound may be missing."""
+    if (files.image or files.video) and files.audios:
+        return build_request(files, options)
+    if files.image and files.video:
+        raise UsageError("Give --image or --video, not both.")
+    speakers = tuple(Speaker(audio=None) for _ in files.audios)
+    return dataclasses.replace(Request(), speakers=speakers, **_fields(options, Request))
+
+
 def build_settings(options: Options, base: Settings | None = None) -> Settings:
     """How this machine runs it."""
     base = base or Settings()
