@@ -94,7 +94,7 @@ class Times:
 
 def one_case(folder: Path, gib: int, precision: str, steps: int, guided: bool) -> dict[str, Any]:
     """Make a window within a limit, in this process."""
-    device = torch.device("cuda")
+    device = torch.device("cuda", 0)
     total = torch.cuda.get_device_properties(device).total_memory
     if gib:
         torch.cuda.set_per_process_memory_fraction(min(1.0, gib * GIB / total), device)

@@ -27,6 +27,10 @@ Stream: TypeAlias = Any
 MAX_STREAMS = 64
 """A recording or film has a handful; thousands are an attack."""
 
+_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Titles in a broken encoding are no reason to refuse a file. From PyAV 19 on it sees to that itself."""
+
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -107,7 +111,7 @@ def open_container(path: Path, what: str, *, stamp: Stamp | None = None) -> Iter
             container = av.open(
                 file,
                 options={"format_whitelist": FORMATS, "max_streams": str(MAX_STREAMS)},
-                metadata_errors="replace",
+                **_LENIENT,
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise InputError(
