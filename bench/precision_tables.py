@@ -140,8 +140,9 @@ def _errors(policy: Policy, values: Mapping[str, Any]) -> tuple[str, ...]:
 def _films(measured: Sequence[Mapping[str, Any]]) -> str:
     lengths = " and ".join(sorted({f"{values['seconds_of_speech']:g} s" for values in measured}))
     head = (
-        f"A whole video of the embedded model ({lengths} of speech, its four steps) against the same one without packing in fp32 on the same machine: "
-        "relative error of the latents, PSNR of the frames, r of the mouth's opening read from both."
+        f"A whole video of the embedded model ({lengths} of speech, its four steps) against the same one without "
+        "packing in fp32 on the same machine: relative error of the latents, PSNR of the frames, r of the mouth's "
+        "opening read from both."
     )
     rows = [
         (f"`{name}`", device, base, f"{100 * film['latent']:.1f} %", _decibels(film["psnr"]), f"{film['mouth_r']:.3f}")
