@@ -122,7 +122,8 @@ def read_wav(path: Path) -> tuple[np.ndarray, int]:
 def delays(samples: np.ndarray, rate: int, video: Path) -> dict[str, float]:
     """How late the sound is at three places."""
     length = len(samples) / rate
-    places = {"start": 0.0, "middle": length / 2 - COMPARED / 2, "end": length - COMPARED}
+    last = max(0.0, length - COMPARED)  # where a recording is shorter, all of it is compared
+    places = {"start": 0.0, "middle": last / 2, "end": last}
     found = {}
     for place, start in places.items():
         played, played_rate = heard(video, start, start + COMPARED)

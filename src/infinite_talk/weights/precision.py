@@ -6,14 +6,13 @@ a few plain tensors, which can be read strictly, streamed between host and devic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from infinite_talk.errors import CapabilityError, CheckpointError, InfiniteTalkError, UsageError
+from infinite_talk.errors import CapabilityError, InfiniteTalkError, UsageError
 from infinite_talk.ops.linear import Format, Packed
 from infinite_talk.ops.linear.fast8 import (
     FP8_E4M3FN_FAST,
@@ -28,6 +27,7 @@ from infinite_talk.ops.linear.nf4 import NF4
 from infinite_talk.ops.linear.nvfp4 import NVFP4, NVFP4_FAST
 from infinite_talk.ops.linear.scaled import FP8_E4M3FN, FP8_E5M2, INT8, Scaled
 from infinite_talk.settings import Quantization
+from infinite_talk.weights.reader import check_finite
 
 Capability = tuple[int, int]
 """Compute capability of an NVIDIA GPU, e.g. ``(9, 0)`` for Hopper."""
@@ -47,8 +47,7 @@ KEPT: Mapping[str, str] = {
 """What stays in the base precision, with the reason: modules by their first name, tensors by their last."""
 
 _PLAIN = {torch.float8_e4m3fn: PLAIN_E4M3FN, torch.float8_e5m2: PLAIN_E5M2}
-_FINITE = {torch.float8_e4m3fn: 0x7E, torch.float8_e5m2: 0x7B, torch.float8_e8m0fnu: 0xFE}
-"""Largest code of a finite number, without its sign; above are NaN and infinity."""
+_WIDER = (torch.bfloat16, torch.float32, torch.float64)  # than float16
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,40 +153,20 @@ FORMATS: Mapping[Quantization, Format | None] = {name: policy.format for name, p
 def check_range(name: str, value: Tensor | Packed, dtype: torch.dtype | None) -> None:
     """Refuse a weight that is NaN or infinite, or that would become infinite in the base precision.
 
-    Of a packed weight all parts are looked at. Codes that hold NaN inside bytes (GGUF) are not seen; what they
-    do to a picture is (``denoise``).
-
     Raises:
         CheckpointError: it is NaN or infinite.
         CapabilityError: it is beyond float16, which is the base precision.
     """
-    for part in value.parts.values() if isinstance(value, Packed) else (value,):
-        largest = _largest(part)
-        if not math.isfinite(largest):
-            raise CheckpointError(
-                f"The weight {name} holds NaN or infinity, so the file is damaged or was converted badly. "
-                "Download it again.",
-                code="checkpoint_corrupt",
-            )
-        if isinstance(value, Tensor) and dtype is torch.float16 and largest > torch.finfo(dtype).max:
-            raise CapabilityError(
-                f"The weight {name} reaches {largest:g}, and fp16 ends at {torch.finfo(dtype).max:g}. Choose "
-                "the precision bf16, which has no such limit.",
-                code="out_of_range",
-            )
-
-
-def _largest(tensor: Tensor) -> float:
-    """The largest magnitude of a tensor; NaN or infinity if there is one. Of float8, 0 where all is finite."""
-    if not tensor.is_floating_point() or not tensor.numel():
-        return 0.0
-    if tensor.dtype in _FINITE:  # has no minimum and maximum of its own
-        codes = tensor.contiguous().view(torch.uint8)
-        if tensor.dtype is not torch.float8_e8m0fnu:  # which has no sign
-            codes = codes & 0x7F
-        return math.nan if int(codes.max()) > _FINITE[tensor.dtype] else 0.0
-    low, high = torch.stack(torch.aminmax(tensor)).tolist()  # NaN is passed on by both
-    return math.nan if math.isnan(low) else max(-low, high)
+    check_finite(name, value)
+    if dtype is not torch.float16 or isinstance(value, Packed) or value.dtype not in _WIDER:
+        return
+    limit, (low, high) = torch.finfo(dtype).max, torch.stack(torch.aminmax(value)).tolist()
+    if max(-low, high) > limit:
+        raise CapabilityError(
+            f"The weight {name} reaches {max(-low, high):g}, and fp16 ends at {limit:g}. Choose the precision "
+            "bf16, which has no such limit.",
+            code="out_of_range",
+        )
 
 
 def is_packed(name: str, shape: tuple[int, ...]) -> bool:

@@ -183,8 +183,9 @@ def _finite(tensor: Tensor) -> bool:
     return math.isfinite(low.item()) and math.isfinite(high.item())
 
 
-_NEVER_FINITE = {torch.float8_e4m3fn: 0x7F, torch.float8_e5m2: 0x7C}
-"""The bits that are all set in what is no number: e4m3fn has two NaN, e5m2 an exponent for NaN and infinity."""
+_NEVER_FINITE = {torch.float8_e4m3fn: 0x7F, torch.float8_e5m2: 0x7C, torch.float8_e8m0fnu: 0xFF}
+"""The bits that are all set in what is no number: e4m3fn has two NaN, e5m2 an exponent for NaN and infinity, and
+e8m0fnu, a power of two without sign, one NaN."""
 
 
 def shards(path: Path) -> Sequence[Path]:
