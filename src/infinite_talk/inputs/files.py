@@ -31,7 +31,6 @@ _LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.
 """Titles in a broken encoding are no reason to refuse a file. From PyAV 19 on it sees to that itself."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Tells whether a file is still the one that was checked."""

@@ -231,7 +231,7 @@ def _vague_duration(file: BinaryIO) -> bool:
     head = file.read(10)
     if head[:3] == b"ID3":
         # Tag size: four bytes of seven bits each.
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
         file.seek(10 + size)
         head = file.read(4096)
     else:

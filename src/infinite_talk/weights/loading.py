@@ -142,7 +142,9 @@ class Carrier:
             os.close(file)
 
     def _carry(self, tensor: Tensor) -> Tensor:
-        if tensor.device.type != "cpu":  # made there, not read: a difference that was computed, a test's model
+        if (
+            tensor.device.type != "cpu"
+        ):  # made there, not read: a difference that was computed, a test's model
             with torch.cuda.stream(self._stream):
                 return tensor.to(self._device)
         read = self._reader(tensor)

@@ -18,6 +18,9 @@ from infinite_talk.ops.linear.rows import rows_to_float8, rows_to_int8
 from infinite_talk.ops.linear.scaled import FP8_E4M3FN, FP8_E5M2, INT8, Scaled
 
 _FLOAT8_MULTIPLE = 16  # both sizes of a weight, for torch._scaled_mm
+_ROWWISE_ROWS, _ROWWISE_COLUMNS = 1024, 8192
+"""cuBLASLt (torch 2.11, CUDA 13, H100) refuses scales by row for narrow products of long rows: 640 x 13824 with few
+tokens. No layer of a published model is one."""
 _INT8_MULTIPLE = 8  # the same for torch._int_mm
 _INT8_ROWS = 32  # torch._int_mm on CUDA refuses 16 rows and fewer
 _PIECE = 4096  # rows at a time, where int32 and float32 copies of them are made
@@ -42,7 +45,8 @@ class FastFloat8:
         data, x_scale = rows_to_float8(x.reshape(-1, shape[1]))
         weight = aligned(parts["data"]).t()
         scale = _row_scales(parts, shape[0])
-        if x.dtype == torch.bfloat16 and weight.dtype == torch.float8_e4m3fn:
+        narrow = shape[0] < _ROWWISE_ROWS and shape[1] > _ROWWISE_COLUMNS
+        if x.dtype == torch.bfloat16 and weight.dtype == torch.float8_e4m3fn and not narrow:
             out = torch._scaled_mm(
                 data,
                 weight,

@@ -28,8 +28,10 @@ class Scaled:
     def pack(self, weight: Tensor) -> Parts:
         wide = weight.float()
         largest = wide.abs().amax(dim=1, keepdim=True) if self.rows else wide.abs().amax().reshape(1, 1)
+        # By a tensor: CUDA multiplies by the inverse of a number, which rounds otherwise than a CPU's division.
         # A scale of a denormal row would lose its bits, or be zero.
-        scale = torch.where(largest > 0, largest / self.limit, 1.0).clamp(min=torch.finfo(torch.float32).tiny)
+        scale = torch.where(largest > 0, largest / torch.full_like(largest, self.limit), 1.0)
+        scale = scale.clamp(min=torch.finfo(torch.float32).tiny)
         data = wide / scale
         if not self.dtype.is_floating_point:
             data = data.round_()
