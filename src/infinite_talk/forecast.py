@@ -151,6 +151,7 @@ def _work(request: Request, settings: Settings, defaults: Defaults) -> tuple[Wor
         people, windows, frames = max(1, len(request.speakers)), 1, given(resolved.window_frames)
     asked = branches(given(resolved.text_guidance), given(resolved.audio_guidance), resolved.compat)
     work = Work(
+        first=True,
         size=size,
         frames=given(resolved.window_frames),
         motion=given(resolved.motion_frames),

@@ -40,6 +40,11 @@ class Resident(Generic[M]):
         self._make, self.keep = make, keep
         self._model: M | None = None
 
+    @property
+    def there(self) -> bool:
+        """Whether it is built."""
+        return self._model is not None
+
     @contextmanager
     def at_hand(self) -> Iterator[M]:
         """The model, for as long as the block lasts."""

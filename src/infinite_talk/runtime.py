@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -109,7 +110,7 @@ class Runtime:
             UsageError: the memory settings make no sense for this model.
         """
         gpu, model = self.how.device.type == "cuda", self._sizes()
-        work, asked = work_of(request, source, windows), self.settings.memory
+        work, asked = self._work(request, source, windows), self.settings.memory
         speed = None
         if timed:
             fast = self.how.quantization.endswith("_fast")
@@ -131,7 +132,7 @@ class Runtime:
             OutOfMemoryError: there is none.
         """
         self._free()
-        work = work_of(request, source, windows)
+        work = self._work(request, source, windows)
         try:
             return replan(
                 plan,
@@ -164,6 +165,9 @@ class Runtime:
                     "frames, close other programs, or use a machine with more memory."
                 ) from error
             short.append(str(error))
+
+    def _work(self, request: Request, source: Source, windows: Plan) -> Work:
+        return replace(work_of(request, source, windows), first=not self._transformer.there)
 
     def _sizes(self) -> ModelSizes:
         return sizes_of(self.model, self.how.policy, self.how.dtype, self.how.device)

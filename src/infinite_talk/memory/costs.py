@@ -91,7 +91,7 @@ def denoise_need(model: ModelSizes, work: Work, rows: int | None, *, kept: bool)
     return Need(conditions_bytes(config, work, base, kept=kept) + latents + stream, max(block, time))
 
 
-def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None) -> Need:
+def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *, gpu: bool = False) -> Need:
     """A window decoded ``frames`` frames at a time, in tiles of ``tile`` pixels a side where given.
 
     All the while lives the video; with tiles also what the decoder makes of the whole latent to begin with.
@@ -105,16 +105,19 @@ def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None) ->
         need = decode_pass(config, work.places, work.latents if whole else latents, base, whole=whole)
         # What was decoded last is there until it has its place, and a whole one until it is clamped.
         last = 2 * work.video if whole else 24.0 * frames * work.pixels
-        return Need(held, max(need.work + need.state + last, colours))
+        kernels = convolution_workspace(config, work.pixels, min(frames, work.frames), base) if gpu else 0.0
+        return Need(held, max(need.work + need.state + last + kernels, colours))
     held += features_of(config, work, base)
     start = start_pass(config, work.places, latents, base)
     places = tile_places(config, work, tile, decoder_reach(config))
     rise = rising_pass(config, places, latents, base)
-    last = 24.0 * frames * places * config.spatial_stride**2
-    return Need(held, max(rise.work + rise.state + last, start.work + start.state, colours))
+    pixels = places * config.spatial_stride**2
+    last = 24.0 * frames * pixels
+    kernels = convolution_workspace(config, pixels, frames, base) if gpu else 0.0
+    return Need(held, max(rise.work + rise.state + last + kernels, start.work + start.state, colours))
 
 
-def encode_need(model: ModelSizes, work: Work, tile: int | None) -> Need:
+def encode_need(model: ModelSizes, work: Work, tile: int | None, *, gpu: bool = False) -> Need:
     """The reference video of a window encoded: at once if it is small, else as ``encode_pieces`` does it."""
     config, base = model.vae, model.vae_base
     held = work.video + 4.0 * config.z_dim * work.latents * work.places
@@ -122,12 +125,23 @@ def encode_need(model: ModelSizes, work: Work, tile: int | None) -> Need:
         whole = work.frames * work.pixels * base * config.dim / config.patch**2 <= MAP_BYTES
         frames = work.frames if whole else config.temporal_stride
         need = encode_pass(config, work.pixels, frames, base, whole=whole)
-        return Need(held, need.work + need.state)
+        kernels = convolution_workspace(config, work.pixels, frames, base) if gpu else 0.0
+        return Need(held, need.work + need.state + kernels)
     held += features_of(config, work, base)
     pixels = tile_places(config, work, tile, encoder_reach(config)) * config.spatial_stride**2
     fall = falling_pass(config, pixels, config.temporal_stride, base)
     finish = finish_pass(config, work.pixels, config.temporal_stride, base)
-    return Need(held, max(fall.work + fall.state, finish.work + finish.state))
+    kernels = convolution_workspace(config, pixels, config.temporal_stride, base) if gpu else 0.0
+    return Need(held, max(fall.work + fall.state + kernels, finish.work + finish.state))
+
+
+def convolution_workspace(config: VAEConfig, pixels: float, frames: int, base: int) -> float:
+    """Bytes that cuDNN's convolutions take for themselves: 2.7 times the codec's widest map.
+
+    Measured, not derived: on an H100 (torch 2.11, cuDNN of CUDA 13) decoding four frames of 832 x 480 in float32
+    took 1.5 to 1.6 GiB more than the tensors, for a map of 0.57 GiB (bench/results/memory_limits.json).
+    """
+    return 2.7 * base * config.dim * frames * pixels / config.patch**2
 
 
 def features_of(config: VAEConfig, work: Work, base: int) -> float:

