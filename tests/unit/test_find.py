@@ -136,10 +136,12 @@ def test_folders_of_comfyui(lay, found, inside):
         "vision": "clip_vision/clip_vision_h.safetensors",
         "speech": "audio_encoders/wav2vec2.safetensors",
         "adapter": "model_patches/branch.safetensors",
-        "tiny_vae": "vae_approx/tae.safetensors",
+        "tiny_vae": None,  # a draft is not what somebody gets for having the file
         "tokenizer": None,
     }
     assert _names(found(root), root) == _names(result, root)
+    draft = found(None, root / inside, transformer=result.transformer, tiny_vae=Path("tae.safetensors"))
+    assert draft.tiny_vae == root / "models/vae_approx/tae.safetensors"
 
 
 def test_folders_of_diffusers(tmp_path, lay, found):
