@@ -175,7 +175,7 @@ def _explained(one: Any, changes: str | None) -> list[str]:  # noqa: ANN401 - we
         "dialect": one.dialect,
         "precision": one.precision,
         "tensors": f"{one.tensors}, {size(one.nbytes)} ({census})" if one.census else None,
-        "sizes": str(one.config) if one.config else None,
+        "sizes": _sizes(one.config) if one.config else None,
         "changes": changes,
         "speech": "has its speech branch" if one.has_speech else None,
         "missing": one.missing,
@@ -183,6 +183,19 @@ def _explained(one: Any, changes: str | None) -> list[str]:  # noqa: ANN401 - we
         "note": "; ".join(one.notes) or None,
     }
     return [f"{name + ':':<11}{clean(str(text))}" for name, text in rows.items() if text]
+
+
+_SIZES = {
+    **{"dim": "width", "hidden_size": "width", "num_layers": "layers", "num_hidden_layers": "layers"},
+    **{"num_heads": "heads", "num_attention_heads": "heads", "vocab_size": "tokens known"},
+}
+"""What people ask of a model's sizes, and what to call it; all of them are in ``--json``."""
+
+
+def _sizes(config: Any) -> str:  # noqa: ANN401 - of any part
+    """``width 5120, layers 40, heads 40``."""
+    said = (f"{word} {getattr(config, name)}" for name, word in _SIZES.items() if hasattr(config, name))
+    return ", ".join(said)
 
 
 @dataclass(frozen=True, slots=True)
