@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from infinite_talk.errors import InputError, OutOfMemoryError
+from infinite_talk.errors import InputError
 from infinite_talk.inputs import read_source
 from infinite_talk.presets import resolve
 from infinite_talk.progress import Listener, Phase, Progress, silent
@@ -123,8 +123,7 @@ class Engine:
         from infinite_talk.runtime import Runtime
 
         if self._runtime is None or not self._runtime.suits(people):
-            with _memory_explained():
-                runtime = Runtime.of(self.settings, people)
+            runtime = Runtime.of(self.settings, people)
             if self._runtime is not None and runtime.model.identity == self._runtime.model.identity:
                 runtime = self._runtime.also_for(people)
             self._runtime = runtime
@@ -342,23 +341,3 @@ def talk(
 
 FILM_ENDINGS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".flv", ".wmv", ".mpg", ".mpeg", ".m4v"}
 """Files that ``talk`` takes for films; what is in a file is looked at when it is opened."""
-
-
-@contextmanager
-def _memory_explained() -> Iterator[None]:
-    """Turn the several ways in which memory runs out into ``OutOfMemoryError``."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # torch's CPU allocator raises a plain RuntimeError; its CUDA error is a subclass of it.
-        text = str(error).lower()
-        if (
-            not isinstance(error, MemoryError)
-            and "out of memory" not in text
-            and "allocate memory" not in text
-        ):
-            raise
-        raise OutOfMemoryError(
-            "The memory of this machine does not hold the run. Choose a smaller size or fewer window frames, "
-            "close other programs, or use a machine with more memory."
-        ) from error
