@@ -52,7 +52,7 @@ def guide_for(
         negative=conditioning.negative,
         image=reference.features,
         reference=reference.latents,
-        speech=speech_window(conditioning.speech, conditioning.hearing[window.index]),
+        speech=speech_window(conditioning.speech, conditioning.hearing[window.index]).to(rooms.device),
         token_masks=conditioning.token_masks,
         motion=start,
     )

@@ -13,6 +13,8 @@ from infinite_talk.request import Compat
 from infinite_talk.rooms import Rooms
 from infinite_talk.types import FPS, SPEECH_RATE, Plan, Source, Window
 
+HOST = torch.device("cpu")
+
 
 def speech_frames(samples: int) -> int:
     """Speech features of a recording: one per video frame, a broken last one dropped.
@@ -24,7 +26,7 @@ def speech_frames(samples: int) -> int:
 
 @torch.inference_mode()
 def encode_speech(source: Source, plan: Plan, compat: Compat, rooms: Rooms) -> tuple[torch.Tensor, ...]:
-    """Features of each person, ``(frames, K, D)``.
+    """Features of each person, ``(frames, K, D)``, in the host's memory: an hour of speech is 3.3 GB.
 
     The last window usually reaches beyond the recording. What the model hears there is silence, added to the
     waveform, so that the mouth comes to rest. (The official program plays the last features backwards.)
@@ -36,10 +38,10 @@ def encode_speech(source: Source, plan: Plan, compat: Compat, rooms: Rooms) -> t
         for waveform in source.speech:
             if compat is Compat.OFFICIAL:
                 sound = torch.from_numpy(waveform)[None].to(rooms.device)
-                features.append(encoder(sound, speech_frames(len(waveform)))[0])
+                features.append(encoder(sound, speech_frames(len(waveform)))[0].to(HOST))
             else:
                 sound = torch.from_numpy(_fit(waveform, heard * SPEECH_RATE // FPS))[None].to(rooms.device)
-                features.append(encoder.encode_long(sound, heard)[0])
+                features.append(encoder.encode_long(sound, heard, home=HOST)[0])
     return tuple(features)
 
 

@@ -30,7 +30,6 @@ from infinite_talk.memory.stages import (
     Choice,
     Needs,
     Stage,
-    features_bytes,
     resident_bytes,
     stages_of,
 )
@@ -219,7 +218,7 @@ def _frames(model: ModelSizes, work: Work, tile: int | None) -> list[int]:
 
 def _text_fits(model: ModelSizes, work: Work, swap: int, prefetch: int, limit: float) -> bool:
     """Whether the text encoder fits beside the transformer when the other encoders are away."""
-    beside = features_bytes(model, work) + (0.0 if work.first else resident_bytes(model, swap, prefetch))
+    beside = 0.0 if work.first else resident_bytes(model, swap, prefetch)
     return with_spare(beside + model.text.weights + model.text.work) <= limit
 
 

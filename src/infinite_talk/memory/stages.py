@@ -61,7 +61,7 @@ class Needs:
     def __init__(self, model: ModelSizes, work: Work, *, gpu: bool = True) -> None:
         """``gpu``: the device has a memory of its own; else the host is the device."""
         self.model, self.work, self.gpu = model, work, gpu
-        self.held = features_bytes(model, work) + (0.0 if gpu else PROCESS)
+        self.held = 0.0 if gpu else PROCESS + features_bytes(model, work)
         self.codec = model.codec
         self.encoders = model.encoders
         self.encode = cache(partial(costs.encode_need, model, work, gpu=gpu))
@@ -100,7 +100,8 @@ class Needs:
             return 0.0
         text = self.model.text
         layers = text.layers * text.layer if choice.text_streamed else 0.0
-        return CUDA_PROCESS + choice.swap * self.model.block + layers
+        features = features_bytes(self.model, self.work)
+        return CUDA_PROCESS + choice.swap * self.model.block + layers + features
 
 
 def stages_of(needs: Needs, choice: Choice, speed: Speed | None = None) -> tuple[Stage, ...]:
@@ -125,7 +126,7 @@ def resident_bytes(model: ModelSizes, swap: int, prefetch: int) -> float:
 
 
 def features_bytes(model: ModelSizes, work: Work) -> float:
-    """Speech features of the whole video, float32."""
+    """Speech features of the whole video, float32, on the host."""
     config = model.transformer
     frames = work.windows * work.new_frames + work.motion
     return 4.0 * work.people * frames * config.audio_blocks * config.audio_channels

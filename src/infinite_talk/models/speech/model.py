@@ -60,7 +60,13 @@ class SpeechEncoder(nn.Module):
         return self._layers(heard)
 
     def encode_long(
-        self, waveform: Tensor, frames: int, chunk_frames: int = 1500, context_frames: int = 250
+        self,
+        waveform: Tensor,
+        frames: int,
+        chunk_frames: int = 1500,
+        context_frames: int = 250,
+        *,
+        home: torch.device | str | None = None,
     ) -> Tensor:
         """As ``forward``, in bounded time per second and bounded working memory.
 
@@ -68,12 +74,16 @@ class SpeechEncoder(nn.Module):
         encoded in chunks that also hear ``context_frames`` before and after. All statistics are those of the
         whole recording, and the position convolution (64 frames each way in wav2vec2-base) sees what it would
         see; what differs is the attention, which reaches no further than the context.
+
+        Args:
+            home: where the features go, chunk by chunk; ``None``: they stay with the model.
         """
+        home = home or waveform.device
         if frames <= chunk_frames:
             whole: Tensor = self(waveform, frames)
-            return whole
+            return whole.to(home)
         chunks = self.encode_chunks(waveform, frames, chunk_frames, context_frames)
-        return torch.cat(list(chunks), dim=1)
+        return torch.cat([chunk.to(home) for chunk in chunks], dim=1)
 
     def encode_chunks(
         self, waveform: Tensor, frames: int, chunk_frames: int = 1500, context_frames: int = 250
