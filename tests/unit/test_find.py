@@ -361,7 +361,7 @@ def test_pulled_parts_complete_what_was_named(tmp_path, one_of_each, found):
 
 
 def test_a_model_that_is_nowhere(found, tmp_path):
-    with pytest.raises(UsageError, match="gguf-q8"):
+    with pytest.raises(CheckpointError, match="gguf-q8"):
         found(Path("gguf-8"))
     with pytest.raises(CheckpointError, match="is not there"):
         found(Path("no/where"))

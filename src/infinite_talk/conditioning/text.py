@@ -13,12 +13,12 @@ from infinite_talk.rooms import Rooms
 def encode_texts(texts: Sequence[str], rooms: Rooms) -> tuple[tuple[torch.Tensor, ...], tuple[str, ...]]:
     """Each text as ``(L, D)`` on the device of the run, and a line for each that was too long for the model.
 
-    Equal texts are encoded once.
+    Equal texts are encoded once. The model's own negative prompt is nobody's to shorten, and not told.
     """
     different = list(dict.fromkeys(texts))
     with rooms.using(rooms.text) as encoder:
         encoded = dict(zip(different, encoder.encode(different), strict=True))
-        notes = encoder.notes(different)
+        notes = encoder.notes([text for text in different if text != rooms.defaults.negative_prompt])
     return tuple(encoded[text].to(rooms.device) for text in texts), notes
 
 

@@ -251,7 +251,13 @@ def _search(settings: Settings, people: int, cache: Path | None) -> _Search:
             "preset ('infinite-talk models list').",
             code="checkpoint_missing",
         )
-    chosen = preset(model.name)
+    try:
+        chosen = preset(model.name)
+    except UsageError as error:
+        raise CheckpointError(
+            f"The model {model} is not there: it is neither a folder nor a file here. {error.message}",
+            code="checkpoint_missing",
+        ) from error
     if not chosen.complete:
         raise UsageError(
             f"The preset {chosen.name} is one part of a model only ({chosen.summary}). Choose a whole one: "
