@@ -13,7 +13,7 @@ import torch  # noqa: F401 - like the next ones: already there when a process be
 import infinite_talk.engine
 import infinite_talk.generate
 import infinite_talk.media.take
-import infinite_talk.weights.bundle  # noqa: F401
+import infinite_talk.runtime  # noqa: F401
 from infinite_talk.frontends.cli import generate  # noqa: F401
 from infinite_talk.frontends.cli.main import run
 
@@ -37,19 +37,19 @@ def attempt(arguments: list[str], errors: Path, moment: float | None = None) -> 
     return process.exitcode
 
 
-def attempt_until_named(arguments: list[str], errors: Path, output: Path) -> int | None:
-    """The same, killed at the first thing it does after ``output`` has got its name."""
-    process = PROCESSES.Process(target=dying_when_named, args=(arguments, errors, output))
+def attempt_until(arguments: list[str], errors: Path, there: Path) -> int | None:
+    """The same, killed at the first thing it does with a file after ``there`` has appeared."""
+    process = PROCESSES.Process(target=dying_when, args=(arguments, errors, there))
     process.start()
     process.join()
     return process.exitcode
 
 
-def dying_when_named(arguments: list[str], errors: Path, output: Path) -> None:
+def dying_when(arguments: list[str], errors: Path, there: Path) -> None:
     """The body of a process: Python announces every opening and removing of a file."""
 
     def hook(event: str, _arguments: tuple[object, ...]) -> None:
-        if event in ("open", "os.remove", "os.rmdir") and output.exists():
+        if event in ("open", "os.remove", "os.rmdir") and there.exists():
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.kills import endure, take_of
+from bench.kills import endure, take_of, windows_in
 from bench.sounds import write_wav
 
-from tests.e2e.processes import KILLED, attempt, attempt_until_named
+from tests.e2e.processes import KILLED, attempt, attempt_until
 
 RATE = 16_000
 WINDOWS = 6
@@ -51,15 +51,26 @@ def test_twenty_kills_leave_no_trace(tmp_path: Path, command: list[str]):
     ordeal = endure(once, folder, duration=duration, kills=20, seed=1)
     print(f"a run of {duration:.2f} s: {ordeal}")
     assert len(ordeal.kills) == 20 and set(ordeal.videos) == {whole}
-    assert any(kill.windows for kill in ordeal.kills), "no kill struck a video with finished windows"
     names = {f"{number}.mp4{ending}" for number in range(len(ordeal.videos)) for ending in ("", ".json")}
     assert {path.name for path in folder.iterdir()} == names  # nothing else is left behind
+
+
+def test_killed_after_each_window_the_bytes_are_the_same(tmp_path: Path, command: list[str]):
+    whole, output, errors = tmp_path / "whole.mp4", tmp_path / "me.mp4", tmp_path / "errors.txt"
+    assert attempt([*command, "-q", "-o", str(whole)], errors) == 0, errors.read_text()
+    arguments = [*command, "-q", "-o", str(output)]
+    for window in range(WINDOWS):
+        there = take_of(output) / f"window-{window:05}.json"
+        assert attempt_until(arguments, errors, there) == KILLED
+        assert windows_in(output) == window + 1
+    assert attempt(arguments, errors) == 0, errors.read_text()
+    assert sha256(output) == sha256(whole)
 
 
 def test_killed_between_the_name_and_the_tidying(tmp_path: Path, command: list[str]):
     output, errors = tmp_path / "me.mp4", tmp_path / "errors.txt"
     arguments = [*command, "-q", "-o", str(output)]
-    assert attempt_until_named(arguments, errors, output) == KILLED
+    assert attempt_until(arguments, errors, output) == KILLED
     assert output.exists() and take_of(output).exists()
     named = sha256(output)
     assert attempt(arguments, errors) == 0, errors.read_text()
