@@ -15,17 +15,12 @@ from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
+from infinite_talk.models.vae.config import MAP_BYTES
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
 from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE
 
 M = TypeVar("M", bound=nn.Module)
-
-BYTES_AT_ONCE = 640e6
-"""Size of the codec's widest map for the frames it takes at a time: four frames of the largest official 480
-bucket, or several windows of a small model. A few such maps live at once, so a whole window of the official
-model would take tens of gigabytes; in one piece is faster where it fits.
-"""
 
 
 class Resident(Generic[M]):
@@ -82,7 +77,7 @@ class Rooms:
     runs: str = ""
     """What runs, for people: ``"cuda, bf16, attention sdpa"``."""
     decode_frames: int | None = None
-    """Video frames that the codec takes at a time; ``None``: what ``BYTES_AT_ONCE`` allows."""
+    """Video frames that the codec takes at a time; ``None``: what ``MAP_BYTES`` allows."""
     vae_tile: int | None = None
     """Side in pixels of the tiles in which the codec works; ``None``: whole frames."""
 
@@ -100,7 +95,7 @@ class Rooms:
         """Frames ``(3, F, H, W)`` in [-1, 1] as a normalised latent ``(16, T, h, w)``, float32."""
         video = video[None].to(self.device, torch.float32)
         with self.using(self.vae) as vae:
-            if self.vae_tile is None and video[0, 0].numel() * _bytes_per_pixel(vae) <= BYTES_AT_ONCE:
+            if self.vae_tile is None and video[0, 0].numel() * _bytes_per_pixel(vae) <= MAP_BYTES:
                 return vae.encode(video)[0]
             return vae.encode_pieces(video, self.vae_tile)[0]
 
@@ -118,7 +113,7 @@ class Rooms:
         if self.decode_frames is not None:
             return max(1, self.decode_frames // TEMPORAL_STRIDE)
         pixels = TEMPORAL_STRIDE * SPATIAL_STRIDE**2 * latent[0, 0].numel()  # that one latent frame becomes
-        return max(1, int(BYTES_AT_ONCE / (pixels * _bytes_per_pixel(vae))))
+        return max(1, int(MAP_BYTES / (pixels * _bytes_per_pixel(vae))))
 
 
 def _bytes_per_pixel(vae: VideoVAE) -> float:

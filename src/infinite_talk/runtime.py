@@ -41,7 +41,6 @@ from infinite_talk.weights.reader import shapes_of
 from infinite_talk.weights.sizes import dtype_of, sizes_of
 from infinite_talk.weights.tokenizer import tokenizer_of
 
-CPU = torch.device("cpu")
 TEXT_LAYERS = "model.block"
 """Where the layers of the text encoder are, which pass through one by one where it does not fit."""
 

@@ -21,13 +21,11 @@ from infinite_talk.memory.work import Work
 from infinite_talk.memory.workspace import block_workspace, condition_bytes
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.models.vae import VAEConfig
+from infinite_talk.models.vae.config import MAP_BYTES
 from infinite_talk.models.vae.tiles import decoder_reach, encoder_reach, spans
 
 SPEECH_CHUNK = 2000
 """Video frames that the speech encoder hears at once: 1500 and 250 on either side (``models/speech``)."""
-MAP_BYTES = 640e6
-"""Size of the codec's widest map for the frames it takes at a time by choice: a few such maps live at once, and
-more frames make it no faster (``rooms.py``)."""
 _PIECE = 4096
 """Rows that ``ops/linear`` codes at a time."""
 

@@ -34,6 +34,7 @@ from infinite_talk.memory.stages import (
     stages_of,
 )
 from infinite_talk.memory.work import Work
+from infinite_talk.models.vae.config import MAP_BYTES
 from infinite_talk.models.vae.tiles import decoder_reach
 from infinite_talk.settings import Memory
 
@@ -208,7 +209,7 @@ def _frames(model: ModelSizes, work: Work, tile: int | None) -> list[int]:
     if tile is not None:
         pixels = costs.tile_places(config, work, tile, decoder_reach(config)) * config.spatial_stride**2
     map_of_one = config.temporal_stride * pixels * model.vae_base * config.dim / config.patch**2
-    latents = min(work.latents, max(1, int(costs.MAP_BYTES / map_of_one)))
+    latents = min(work.latents, max(1, int(MAP_BYTES / map_of_one)))
     found = []
     while latents >= 1:
         found.append(latents * config.temporal_stride)

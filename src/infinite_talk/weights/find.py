@@ -106,11 +106,6 @@ def find_model(settings: Settings, *, people: int = 1, cache: Path | None = None
     return replace(model, notes=tuple(search.notes))
 
 
-def wants_files(settings: Settings) -> bool:
-    """Whether the settings ask for a model of published files or a folder; else it is the embedded one."""
-    return settings.model is not None or bool(settings.files.transformer)
-
-
 def find_lora(lora: LoRA, models_dirs: Iterable[Path], cache: Path | None = None) -> LoRA:
     """The LoRA with the path of its file; a bare name is looked for in the models folders and what was pulled.
 

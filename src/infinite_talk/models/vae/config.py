@@ -24,6 +24,12 @@ _DIFFUSERS = {
 }
 """Names in the ``config.json`` of diffusers -> ours."""
 
+MAP_BYTES = 640e6
+"""Size of the codec's widest map for the frames it takes at a time: four frames of the largest official 480
+bucket, or several windows of a small model. A few such maps live at once, so a whole window of the official
+model would take tens of gigabytes; in one piece is faster where it fits.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class VAEConfig:
