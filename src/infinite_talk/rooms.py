@@ -15,7 +15,7 @@ from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
-from infinite_talk.models.vae.config import MAP_BYTES
+from infinite_talk.models.vae.config import CACHE_BYTES, MAP_BYTES
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
 from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE
@@ -110,10 +110,13 @@ class Rooms:
 
     def _latents_at_once(self, latent: torch.Tensor, vae: VideoVAE) -> int:
         """Latent frames that the codec takes at a time."""
-        if self.decode_frames is not None:
-            return max(1, self.decode_frames // TEMPORAL_STRIDE)
         pixels = TEMPORAL_STRIDE * SPATIAL_STRIDE**2 * latent[0, 0].numel()  # that one latent frame becomes
-        return max(1, int(MAP_BYTES / (pixels * _bytes_per_pixel(vae))))
+        limit = CACHE_BYTES if self.device.type == "cpu" else MAP_BYTES
+        found = max(1, int(limit / (pixels * _bytes_per_pixel(vae))))
+        if self.decode_frames is None:
+            return found
+        planned = max(1, self.decode_frames // TEMPORAL_STRIDE)
+        return min(planned, found) if self.device.type == "cpu" else planned
 
 
 def _bytes_per_pixel(vae: VideoVAE) -> float:

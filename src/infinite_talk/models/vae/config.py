@@ -29,6 +29,11 @@ MAP_BYTES = 640e6
 bucket, or several windows of a small model. A few such maps live at once, so a whole window of the official
 model would take tens of gigabytes; in one piece is faster where it fits.
 """
+CACHE_BYTES = 32e6
+"""The same on a CPU, whose last cache holds about as much: beyond it, all that is not a convolution waits for
+memory, and each large map is fetched anew from the operating system, page by page. Less than four latent frames
+at a time take more multiplications (``ops/causal_conv``).
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PAST = 2
-"""Frames that a causal convolution of temporal size 3 looks back."""
+from infinite_talk.ops import causal_conv
+from infinite_talk.ops.causal_conv import PAST, sum_of_frames
 
 
 class Memory(dict[nn.Module, Tensor]):
@@ -48,32 +48,25 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(inputs, outputs, (time, height, width), padding=(0, height // 2, width // 2))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        on_cpu = causal_conv.suits(x)
         if self.kernel_size[0] == 1:
+            if on_cpu and self.kernel_size == (1, 1, 1):
+                return causal_conv.along_channels(x, self.weight, self.bias)
             return super().forward(x)
         x = with_past(self, x, memory)
-        if by_frames(x):
-            return sum_of_frames(x, self.weight, self.bias)
-        return super().forward(x)
+        if not by_frames(x) and not (on_cpu and len(x) == 1):
+            return super().forward(x)
+        convolved = causal_conv.filtered_in_time if on_cpu else sum_of_frames
+        return from_frames(convolved(to_frames(x), self.weight, self.bias), 1)
 
 
 def by_frames(x: Tensor) -> bool:
-    """Whether ``sum_of_frames`` is the faster way for ``x`` ``(B, C, F, H, W)``.
+    """Whether flat convolutions are the faster way for ``x`` ``(B, C, F, H, W)``.
 
     On a CPU torch gives a convolution in three dimensions to oneDNN only when the input is batched or
     B * C * F * H exceeds 20480; its own kernel is up to 6 times slower. Flat convolutions know no such limit.
     """
     return x.device.type == "cpu" and x.shape[0] == 1 and x.shape[:4].numel() <= 20480
-
-
-def sum_of_frames(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The causal 3x3x3 convolution of ``(1, C, PAST + F, H, W)`` as three flat ones over shifted frames."""
-    frames = to_frames(x)
-    count = len(frames) - PAST
-    kernels = weight.unbind(2)
-    total = functional.conv2d(frames[:count], kernels[0], bias, padding=1)
-    total += functional.conv2d(frames[1 : 1 + count], kernels[1], padding=1)
-    total += functional.conv2d(frames[2:], kernels[2], padding=1)
-    return from_frames(total, 1)
 
 
 class ChannelNorm(nn.Module):
@@ -150,6 +143,14 @@ class FrameAttention(nn.Module):
         return x + from_frames(self.proj(mixed.reshape(frames.shape)), x.shape[0])
 
 
+def along_time(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """A convolution in time alone."""
+    if causal_conv.suits(x):
+        return causal_conv.along_time(x, conv.weight, conv.bias, conv.stride[0])
+    out: Tensor = conv(x)
+    return out
+
+
 class PadRightBottom(nn.Module):
     """One row of zeros below and one column to the right of ``(N, C, H, W)``."""
 
@@ -180,11 +181,10 @@ class Downsample(nn.Module):
         if memory is not None:
             memory[self] = x[:, :, -1:].clone()
         if before is not None:
-            halved: Tensor = self.time_conv(torch.cat([before, x], dim=2))
-            return halved
+            return along_time(self.time_conv, torch.cat([before, x], dim=2))
         if x.shape[2] == 1:
             return x
-        return torch.cat([x[:, :, :1], self.time_conv(x)], dim=2)
+        return torch.cat([x[:, :, :1], along_time(self.time_conv, x)], dim=2)
 
 
 class Upsample(nn.Module):
@@ -198,6 +198,10 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         if self.time_conv is not None:
             x = self._double_time(x, memory)
+        if causal_conv.suits(x):
+            conv = self.resample[1]
+            assert isinstance(conv, nn.Conv2d)
+            return from_frames(causal_conv.of_doubled(to_frames(x), conv.weight, conv.bias), x.shape[0])
         return from_frames(self.resample(to_frames(x)), x.shape[0])
 
     def _double_time(self, x: Tensor, memory: Memory | None) -> Tensor:
@@ -215,7 +219,7 @@ class Upsample(nn.Module):
         if x.shape[2] == 0:
             return x
         # A pair's channels: all of its earlier frame, then all of its later one.
-        pairs: Tensor = self.time_conv(seen)  # (B, 2 C, F, H, W)
+        pairs = along_time(self.time_conv, seen)  # (B, 2 C, F, H, W)
         pairs = pairs.reshape(len(x), 2, -1, *x.shape[2:]).permute(0, 3, 1, 4, 5, 2)  # (B, F, 2, H, W, C)
         return pairs.flatten(1, 2).permute(0, 4, 1, 2, 3)
 
