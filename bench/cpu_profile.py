@@ -185,6 +185,7 @@ def start() -> dict[str, float]:
 def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--label", required=True, help="of these rows, as 'before' and 'after'")
+    options.add_argument("--no-clip", action="store_true", help="phases only, not the whole program")
     asked = options.parse_args()
     image, sound = SAMPLES / "portrait.png", SAMPLES / "speech.flac"
     request = Request(image=image, speakers=(Speaker(audio=sound),), seed=1, audio_end=float(SECONDS))
@@ -194,7 +195,8 @@ def main() -> None:
     for threads in (1, 2) if asked.threads is None else (asked.threads,):
         torch.set_num_threads(threads)
         found[f"threads {threads}"] = {"ceilings_gflops": ceilings()} | phases(job, rooms)
-        found[f"threads {threads}"]["clip of 5 s"] = clip(threads)
+        if not asked.no_clip:
+            found[f"threads {threads}"]["clip of 5 s"] = clip(threads)
         print(json.dumps(found[f"threads {threads}"]["phases"]), flush=True)
     path = asked.out or RESULTS / "cpu_profile.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else {}

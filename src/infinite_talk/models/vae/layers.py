@@ -54,10 +54,14 @@ class CausalConv3d(nn.Conv3d):
                 return causal_conv.along_channels(x, self.weight, self.bias)
             return super().forward(x)
         x = with_past(self, x, memory)
-        if not by_frames(x) and not (on_cpu and len(x) == 1):
-            return super().forward(x)
-        convolved = causal_conv.filtered_in_time if on_cpu else sum_of_frames
-        return from_frames(convolved(to_frames(x), self.weight, self.bias), 1)
+        if on_cpu:  # sample by sample, so that a batch has the numbers of its samples
+            videos = [
+                causal_conv.filtered_in_time(to_frames(one), self.weight, self.bias) for one in x.split(1)
+            ]
+            return from_frames(torch.cat(videos) if len(videos) > 1 else videos[0], len(x))
+        if by_frames(x):
+            return from_frames(sum_of_frames(to_frames(x), self.weight, self.bias), 1)
+        return super().forward(x)
 
 
 def by_frames(x: Tensor) -> bool:
