@@ -19,6 +19,9 @@ PAST = 2
 BLOCK_BYTES = 4e6
 """Frames that are transformed together: few, so that they stay in the cache, but enough for two cores."""
 
+NARROW = 16
+"""Channels below which the transformations cost what they save."""
+
 NEAR, FAR = 3 / 4, 3 / 2
 """F(4, 3) evaluates at 0, +-NEAR, +-FAR and infinity. Of all small binary fractions these lose the fewest digits; with
 the usual 1 and 2 the largest error is twice as large."""
@@ -54,6 +57,8 @@ def filtered_in_time(frames: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     Args:
         weight: ``(K, C, 3, 3, 3)``, its first frame for the oldest.
     """
+    if frames.shape[1] < NARROW:
+        return sum_of_frames(frames, weight, bias)
     count, height, width = len(frames) - PAST, *frames.shape[2:]
     out = _empty(frames, (count, len(weight), height, width))
     step = 4 * max(1, int(BLOCK_BYTES / (frames[0].numel() * frames.itemsize)))
