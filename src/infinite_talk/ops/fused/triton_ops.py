@@ -106,7 +106,8 @@ class TritonOps:
         del folded
         offset = None
         if ask.bias is not None:
-            offset = torch.einsum("ghld,hd->ghl", k.float(), ask.bias.float().view(heads, d)) / math.sqrt(d)
+            offset = torch.einsum("ghld,hd->ghl", k.float(), ask.bias.float().view(heads, d)).contiguous()
+            offset /= math.sqrt(d)
         shares = _shares(scores, offset, heads, keys, x.dtype)
         del scores
         values = _fold(v, answer.weight.view(-1, heads, d).permute(1, 2, 0), answer.bias, 1.0)
