@@ -8,6 +8,7 @@ import torch
 
 from infinite_talk.device import choose_device, choose_dtype, precision_of
 from infinite_talk.ops.attention import Resolved, resolve
+from infinite_talk.ops.fused import EAGER, FusedOps, fused_ops
 from infinite_talk.settings import Precision, Quantization, Settings
 from infinite_talk.weights.precision import Policy, capability_of, policy_for
 
@@ -21,12 +22,18 @@ class Effective:
     dtype: torch.dtype  # the same, as torch calls it
     policy: Policy
     attention: Resolved
+    ops: FusedOps
     notes: tuple[str, ...]  # one line for each thing that is not what was asked for
 
     @property
     def quantization(self) -> Quantization:
         """How the transformer's large matrices are kept and multiplied."""
         return self.policy.name
+
+    @property
+    def fused(self) -> bool:
+        """Whether the work between the transformer's matrix products is done in fused kernels."""
+        return self.ops is not EAGER
 
     def __str__(self) -> str:
         quantization = "" if self.quantization is Quantization.DISABLED else f"{self.quantization}, "
@@ -51,5 +58,6 @@ def effective(settings: Settings, *, gguf: bool, head_dim: int) -> Effective:
         settings.quantization, capability_of(device), strict=settings.strict, gguf=gguf
     )
     attention = resolve(settings.attention, device, dtype, strict=settings.strict, head_dim=head_dim)
-    notes = tuple(note for note in (packing_note, attention.note) if note)
-    return Effective(device, precision_of(settings, device), dtype, policy, attention, notes)
+    ops, ops_note = fused_ops(device)
+    notes = tuple(note for note in (packing_note, attention.note, ops_note) if note)
+    return Effective(device, precision_of(settings, device), dtype, policy, attention, ops, notes)
