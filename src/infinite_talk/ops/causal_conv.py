@@ -112,7 +112,7 @@ def _by_four(frames: Tensor, kernels: Tensor, bias: Tensor | None, out: Tensor) 
 
 def _by_two(frames: Tensor, kernels: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Two frames: ``(PAST + 2, C, H, W)`` to ``out`` ``(2, K, H, W)``."""
-    d0, d1, d2, d3 = frames.split(1)
+    d0, d1, d2, d3 = torch.split(frames, 1)
     y1, y2 = _conv(d1 + d2, kernels[1], bias), _conv(d2 - d1, kernels[2])
     torch.add(_conv(d0 - d2, kernels[0]).add_(y1), y2, out=out[:1])
     torch.add(_conv(d3 - d1, kernels[3]).add_(y1), y2, alpha=-1, out=out[1:])
@@ -120,9 +120,8 @@ def _by_two(frames: Tensor, kernels: Tensor, bias: Tensor | None, out: Tensor) -
 
 def _combined(rows: tuple[tuple[float, ...], ...], weight: Tensor) -> Tensor:
     """Flat kernels ``(products, K, C, 3, 3)``, computed in float64."""
-    return torch.tensordot(weight.new_tensor(rows, dtype=torch.float64), weight.double(), ([1], [2])).to(
-        weight.dtype
-    )
+    products = weight.new_tensor(rows, dtype=torch.float64)
+    return torch.einsum("pt,kctyx->pkcyx", products, weight.double()).to(weight.dtype)
 
 
 def _conv(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from infinite_talk.ops import causal_conv
-from infinite_talk.ops.causal_conv import PAST, sum_of_frames
+from infinite_talk.ops.causal_conv import sum_of_frames
+
+PAST = causal_conv.PAST
 
 
 class Memory(dict[nn.Module, Tensor]):
@@ -56,7 +58,8 @@ class CausalConv3d(nn.Conv3d):
         x = with_past(self, x, memory)
         if on_cpu:  # sample by sample, so that a batch has the numbers of its samples
             videos = [
-                causal_conv.filtered_in_time(to_frames(one), self.weight, self.bias) for one in x.split(1)
+                causal_conv.filtered_in_time(to_frames(one), self.weight, self.bias)
+                for one in torch.split(x, 1)
             ]
             return from_frames(torch.cat(videos) if len(videos) > 1 else videos[0], len(x))
         if by_frames(x):
