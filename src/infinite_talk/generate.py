@@ -10,7 +10,7 @@ import torch
 
 from infinite_talk.conditioning import References, encode, guide_for
 from infinite_talk.conditioning.speech import speech_frames
-from infinite_talk.denoise.caches.teacache import step_cache
+from infinite_talk.denoise.caches import SkipCount, skip_note, step_cache
 from infinite_talk.denoise.denoiser import Denoiser, Plain
 from infinite_talk.denoise.loop import denoise
 from infinite_talk.denoise.noise import NoiseSource, seeded
@@ -19,7 +19,7 @@ from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.media.colour import ColourReference, match_colour
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.plan.windows import plan_official, plan_windows
-from infinite_talk.presets import Defaults, given
+from infinite_talk.presets import given
 from infinite_talk.progress import Clock, Listener, Phase, silent
 from infinite_talk.request import Compat, Request
 from infinite_talk.rooms import Rooms
@@ -52,9 +52,9 @@ def generate(
     clock.say(conditioning.notes)
     references = References(source, given(request.window_frames), rooms)
     references.at(plan.windows[start.window].reference)  # before the transformer needs the memory
-    motion, colours = start.motion, None
+    motion, colours, skips, told = start.motion, None, SkipCount(), ""
     with rooms.using(rooms.transformer) as transformer:
-        denoiser = denoiser_for(request, sampler, transformer, rooms.defaults)
+        denoiser = denoiser_for(request, sampler, transformer, skips)
         for window in plan.windows[start.window :]:
             began = perf_counter()
             clock.phase(Phase.SAMPLING)
@@ -62,12 +62,16 @@ def generate(
                 colours = shot_colours(plan, window, references)
             guide = guide_for(window, conditioning, references, motion, rooms)
             latent = denoise(denoiser, sampler, guide, noise(window, guide.latent_shape), clock.step)
+            skipped = skips.take()
+            if (note := skip_note(request.step_cache, skipped, sampler.steps)) != told:
+                clock.say([note])  # of the first window, and where another differs
+                told = note
             clock.phase(Phase.DECODING, sampler.steps)
             video = match_colour(rooms.decode_video(latent), colours, request.colour_strength)
             motion = video[:, -given(request.motion_frames) :].clone()
             frames = to_bytes(video[:, window.overlap :][:, : window.new], request.compat)
             clock.window_done()
-            yield Clip(window, frames, motion, perf_counter() - began)
+            yield Clip(window, frames, motion, perf_counter() - began, skipped)
 
 
 def plan_for(source: Source, request: Request) -> Plan:
@@ -85,13 +89,12 @@ OFFICIAL_MAX_FRAMES = 1000
 
 
 def denoiser_for(
-    request: Request, sampler: Sampler, transformer: WanTransformer, defaults: Defaults
+    request: Request, sampler: Sampler, transformer: WanTransformer, skips: SkipCount
 ) -> Denoiser:
     """The transformer, inside a step cache when the request wants one, with LoRA strengths that follow the steps."""
     denoiser: Denoiser = Plain(transformer)
     if request.step_cache is not None:
-        coefficients = defaults.step_cache_for(request.size)
-        denoiser = step_cache(transformer, sampler, request.step_cache, coefficients)
+        denoiser = step_cache(transformer, sampler, request.step_cache, skips)
     strengths = varying_strengths(transformer)
     return denoiser if strengths is None else WithStrengths(denoiser, strengths)
 

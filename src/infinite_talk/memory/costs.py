@@ -81,7 +81,7 @@ def denoise_need(model: ModelSizes, work: Work, rows: int | None, *, kept: bool)
     latent = 4.0 * config.out_dim * work.latents * work.places
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
     latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
-    stream = float(tokens * config.dim * base)
+    stream = float(tokens * config.dim * base) * (1 + work.remembered)
     block = float(block_workspace(config, tokens, base, rows, people=work.people))
     block += linear_workspace(model, min(rows or tokens, tokens))
     # The time embedding widens its largest matrix to float32 while the tokens wait.
