@@ -83,14 +83,15 @@ class SpeechAttention(nn.Module):
 
     def forward(self, x: Tensor, speech: KeysValues, frames: int, rotation: Rotation | None) -> Tensor:
         """``x`` (B, N, D) with N tokens in ``frames`` latent frames; ``rotation`` of queries (B, N, d/2)."""
-        if rotation is None and not torch.is_grad_enabled() and self._few(x.shape[1] // frames, speech.k):
-            groups = torch.unflatten(x, 1, (frames, -1)).flatten(0, 1)  # (B * T, S, D)
-            found = self.ops.grouped_attention(groups, speech.k, speech.v, self.q_linear, self.proj)
+        if not torch.is_grad_enabled() and self._few(x.shape[1] // frames, speech.k):
+            turn = None if rotation is None else Rotation(*(_by_frame(part, frames) for part in rotation))
+            layers = self.q_linear, self.proj
+            found = self.ops.grouped_attention(_by_frame(x, frames), speech.k, speech.v, *layers, turn)
             return found.reshape(x.shape)
         q = torch.unflatten(self.q_linear(x), -1, (self.heads, -1))  # (B, N, heads, d)
         if rotation is not None:
             q = rotate(q, rotation)
-        q = torch.unflatten(q, 1, (frames, -1)).flatten(0, 1).transpose(1, 2)  # (B * T, heads, S, d)
+        q = _by_frame(q, frames).transpose(1, 2)  # (B * T, heads, S, d)
         found = self.attention(q, speech.k, speech.v).transpose(1, 2).flatten(2)  # (B * T, S, D)
         out: Tensor = self.proj(found.reshape(x.shape))
         return out
@@ -99,8 +100,14 @@ class SpeechAttention(nn.Module):
         """Whether it is less work to carry a frame's keys back through the layers than its tokens to them.
 
         For each layer ``S D^2`` multiplications against ``S D H L`` and ``L D^2`` for the keys. At 480p, 1560
-        tokens of a frame and 32 keys, that is a quarter: 0.1 of 1.83 PFLOP of a pass.
+        tokens of a frame and 32 keys, that is a quarter: 0.1 of 1.83 PFLOP of a pass. With several people only
+        the second layer can be spared.
         """
         heads, count, d = keys.shape[1:]
         width = heads * d
         return tokens * heads * count + count * width < tokens * width
+
+
+def _by_frame(x: Tensor, frames: int) -> Tensor:
+    """``(B, T * S, ...)`` as ``(B * T, S, ...)``."""
+    return torch.unflatten(x, 1, (frames, -1)).flatten(0, 1)

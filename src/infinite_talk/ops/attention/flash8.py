@@ -21,8 +21,8 @@ _PARTS = 32
 """Into how many parts the tokens are cut for the statistics, so that few heads fill a GPU."""
 _BLOCK = 32  # tokens of a tile
 _HOPPER = GPUs("a Hopper GPU (9.0)", (((9, 0), (9, 0)),))
-_FEWEST_KEYS = 1024
-"""Over fewer keys, those of text, picture and speech, the statistics cost more than 8 bits save."""
+FEWEST_KEYS = 1024
+"""Over fewer keys, those of text, picture and speech, the statistics cost more than 8 bits save: there it is exact."""
 
 
 def _function(module: str) -> AttentionCallable:
@@ -30,14 +30,32 @@ def _function(module: str) -> AttentionCallable:
     function: Any = import_module(module).flash_attn_func
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if k.shape[1] < FEWEST_KEYS:
+            return _first(function(q, k, v, causal=False))
         (q8, q_scale, _), (k8, k_scale, _) = narrowed(q, centre=False), narrowed(k, centre=True)
         v8, v_scale, mean = narrowed(v, centre=True)
+        scales = {"q_descale": q_scale, "k_descale": k_scale, "v_descale": v_scale}
+        out = _first(function(q8, k8, v8, causal=False, **scales))
         assert mean is not None
-        out = function(q8, k8, v8, causal=False, q_descale=q_scale, k_descale=k_scale, v_descale=v_scale)
-        result: Tensor = out[0] if isinstance(out, tuple) else out
-        return result.add_(mean[:, None]).to(q.dtype)
+        return _plus_mean(out, mean).to(q.dtype)
 
     return attend
+
+
+def _first(found: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Some versions return the logarithms of the sums with the answer."""
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _plus_mean(x: Tensor, mean: Tensor) -> Tensor:
+    """``x`` ``(B, L, heads, d)`` plus ``(B, heads, d)``, in place."""
+    from infinite_talk.ops.attention import kernels
+
+    batch, length, heads, d = x.shape
+    width = heads * d
+    block = 1 << (width - 1).bit_length()
+    kernels.add_mean_kernel[(batch * length,)](x, mean, length, width, BLOCK=block, num_warps=8)
+    return x
 
 
 def narrowed(x: Tensor, *, centre: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -84,7 +102,6 @@ FLASH_ATTN_3_FP8 = Kernel(
     exact=False,
     bound=0.06,
     get="Install it with pip install fa3-fwd (CUDA 13); it needs triton, too.",
-    fewest_keys=_FEWEST_KEYS,
     sources=tuple(
         Source(
             package=package,

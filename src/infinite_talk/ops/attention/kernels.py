@@ -74,3 +74,14 @@ def narrow_heads_kernel(
     x = x / tl.load(scale_ptr + head)
     place = ((batch * length + tokens) * heads + own) * DIM + channels[None, :]
     tl.store(out_ptr + place, x.to(tl.float8e4nv), mask=there)
+
+
+@triton.jit
+def add_mean_kernel(x_ptr, mean_ptr, length, width, BLOCK: tl.constexpr):
+    """Add ``mean`` ``(B, width)`` to each token of ``x`` ``(B, length, width)``."""
+    row = tl.program_id(0).to(tl.int64)
+    cols = tl.arange(0, BLOCK)
+    mask = cols < width
+    mean = tl.load(mean_ptr + (row // length) * width + cols, mask=mask, other=0.0)
+    x = tl.load(x_ptr + row * width + cols, mask=mask, other=0.0).to(tl.float32)
+    tl.store(x_ptr + row * width + cols, (x + mean).to(x_ptr.dtype.element_ty), mask=mask)

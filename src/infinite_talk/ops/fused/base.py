@@ -64,7 +64,13 @@ class FusedOps(Protocol):
         ...
 
     def grouped_attention(
-        self, x: Tensor, k: Tensor, v: Tensor, queries: nn.Module, answers: nn.Module
+        self,
+        x: Tensor,
+        k: Tensor,
+        v: Tensor,
+        queries: nn.Module,
+        answers: nn.Module,
+        rotation: Rotation | None = None,
     ) -> Tensor:
         """``answers(attention(queries(x), k, v))`` for groups of tokens with few keys each.
 
@@ -72,5 +78,6 @@ class FusedOps(Protocol):
             x: tokens of G groups, ``(G, S, D)``.
             k, v: keys and values of each group, ``(G, heads, L, d)``.
             queries, answers: the linear layers ``D -> D`` before and after the attention.
+            rotation: of the queries, ``(G, S, d / 2)``.
         """
         ...

@@ -60,19 +60,26 @@ class Eager:
         return _narrowed(F.gelu(layer(x), approximate="tanh"), narrow)
 
     def grouped_attention(
-        self, x: Tensor, k: Tensor, v: Tensor, queries: nn.Module, answers: nn.Module
+        self,
+        x: Tensor,
+        k: Tensor,
+        v: Tensor,
+        queries: nn.Module,
+        answers: nn.Module,
+        rotation: Rotation | None = None,
     ) -> Tensor:
         """With few keys it is less work to carry them back through the layers than the tokens to them:
 
         ``(W x + b) . k = x . (W^T k) + b . k``, and ``W' sum_j p_j v_j = sum_j p_j (W' v_j)``, for each head.
+        The first does not hold for queries that are turned, each by its own angles.
         """
-        _, heads, count, d = k.shape
-        ask, answer = Plain(queries, x.dtype), Plain(answers, x.dtype)
-        k = k / math.sqrt(d)
-        keys = torch.einsum("ghld,hdD->ghlD", k, ask.weight.view(heads, d, -1)).flatten(1, 2)
-        scores = x @ keys.transpose(1, 2)  # (G, S, heads * L)
-        if ask.bias is not None:
-            scores = scores + (k * ask.bias.view(heads, 1, d)).sum(-1).flatten(1)[:, None]
+        heads, count, d = k.shape[1:]
+        answer, k = Plain(answers, x.dtype), k / math.sqrt(d)
+        if rotation is None:
+            scores = _folded_scores(x, k, Plain(queries, x.dtype))
+        else:
+            q = rotate(torch.unflatten(queries(x), -1, (heads, d)), rotation)
+            scores = torch.einsum("gshd,ghld->gshl", q, k).flatten(2)
         shares = torch.unflatten(scores, -1, (heads, count)).softmax(-1).flatten(2)
         values = torch.einsum("ghld,Dhd->ghlD", v, answer.weight.view(-1, heads, d)).flatten(1, 2)
         out = shares @ values
@@ -88,6 +95,16 @@ class Plain:
     def __init__(self, layer: Any, dtype: torch.dtype) -> None:  # noqa: ANN401 - plain, packed, with LoRA
         self.weight: Tensor = layer.weight.to(dtype)
         self.bias: Tensor | None = None if layer.bias is None else layer.bias.to(dtype)
+
+
+def _folded_scores(x: Tensor, k: Tensor, ask: Plain) -> Tensor:
+    """``(G, S, heads * L)``: of tokens with keys that went back through the queries' layer."""
+    heads, _, d = k.shape[1:]
+    keys = torch.einsum("ghld,hdD->ghlD", k, ask.weight.view(heads, d, -1)).flatten(1, 2)
+    scores = x @ keys.transpose(1, 2)
+    if ask.bias is None:
+        return scores
+    return scores + (k * ask.bias.view(heads, 1, d)).sum(-1).flatten(1)[:, None]
 
 
 def _narrowed(x: Tensor, narrow: bool) -> Activations:

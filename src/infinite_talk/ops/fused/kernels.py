@@ -166,3 +166,36 @@ def shares_kernel(
     weights = tl.exp(scores - tl.max(scores, axis=1)[:, None])
     shares = weights / tl.sum(weights, axis=1)[:, None]
     tl.store(out_ptr + row * (HEADS * KEYS) + cols, shares.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def turned_shares_kernel(
+    q_ptr, k_ptr, cos_ptr, sin_ptr, out_ptr, rows, keys, scale,
+    q_group, q_row, k_group, k_head, k_key,
+    HEADS: tl.constexpr, PAIRS: tl.constexpr, KEYS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Softmax of the scores of one head's queries, turned by the angles of their tokens, with all keys."""
+    head, group = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    there = (places < rows)[:, None]
+    inner, pairs, ends = tl.arange(0, 2 * PAIRS), tl.arange(0, PAIRS), tl.arange(0, KEYS)
+    q = tl.load(
+        q_ptr + group * q_group + places[:, None] * q_row + head * (2 * PAIRS) + inner[None, :],
+        mask=there, other=0.0,
+    )  # fmt: skip
+    table = (group * rows + places[:, None]) * PAIRS + pairs[None, :]
+    cos = tl.load(cos_ptr + table, mask=there, other=0.0)
+    sin = tl.load(sin_ptr + table, mask=there, other=0.0)
+    even, odd = tl.split(tl.reshape(q.to(tl.float32), [BLOCK, PAIRS, 2]))
+    turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
+    turned = tl.reshape(turned, [BLOCK, 2 * PAIRS]).to(q.dtype)
+    k = tl.load(
+        k_ptr + group * k_group + head * k_head + ends[None, :] * k_key + inner[:, None],
+        mask=(ends < keys)[None, :], other=0.0,
+    )  # fmt: skip
+    scores = tl.dot(turned, k, input_precision="ieee") * scale
+    scores = tl.where((ends < keys)[None, :], scores, float("-inf"))
+    weights = tl.exp(scores - tl.max(scores, axis=1)[:, None])
+    shares = weights / tl.sum(weights, axis=1)[:, None]
+    place = ((group * rows + places[:, None]) * HEADS + head) * keys + ends[None, :]
+    tl.store(out_ptr + place, shares.to(out_ptr.dtype.element_ty), mask=there & (ends < keys)[None, :])

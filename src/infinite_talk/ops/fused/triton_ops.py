@@ -18,6 +18,8 @@ _PIECE = 1024
 """Numbers of a row that ``rms_rotate`` has in registers at a time."""
 _WIDE = 256
 """Columns of a tile in ``fold``."""
+_ROWS = 64
+"""Queries of a tile where they are turned and compared with few keys."""
 
 
 class TritonOps:
@@ -94,22 +96,23 @@ class TritonOps:
         return out
 
     def grouped_attention(
-        self, x: Tensor, k: Tensor, v: Tensor, queries: nn.Module, answers: nn.Module
+        self,
+        x: Tensor,
+        k: Tensor,
+        v: Tensor,
+        queries: nn.Module,
+        answers: nn.Module,
+        rotation: Rotation | None = None,
     ) -> Tensor:
-        _, heads, keys, d = k.shape
+        heads, _, d = k.shape[1:]
         usable = _plain(x) and k.stride(3) == v.stride(3) == 1 and x.dtype != torch.float32
         if not usable or d & (d - 1) or d < 16:  # sizes of the matrix units
-            return EAGER.grouped_attention(x, k, v, queries, answers)
-        ask, answer = Plain(queries, x.dtype), Plain(answers, x.dtype)
-        folded = _fold(k, ask.weight.view(heads, d, -1), None, 1 / math.sqrt(d))
-        scores = torch.bmm(x, folded.transpose(1, 2), out_dtype=torch.float32)
-        del folded
-        offset = None
-        if ask.bias is not None:
-            offset = torch.einsum("ghld,hd->ghl", k.float(), ask.bias.float().view(heads, d)).contiguous()
-            offset /= math.sqrt(d)
-        shares = _shares(scores, offset, heads, keys, x.dtype)
-        del scores
+            return EAGER.grouped_attention(x, k, v, queries, answers, rotation)
+        if rotation is None:
+            shares = _folded_shares(x, k, Plain(queries, x.dtype))
+        else:
+            shares = _turned_shares(queries(x), k, rotation)
+        answer = Plain(answers, x.dtype)
         values = _fold(v, answer.weight.view(-1, heads, d).permute(1, 2, 0), answer.bias, 1.0)
         return torch.bmm(shares, values)
 
@@ -189,6 +192,32 @@ def _fold(k: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tenso
         k, weight, bias, out, scale, groups, keys, width,
         *k.stride()[:3], *weight.stride(),
         HEADS=heads, DIM=d, KEYS=max(16, _power(keys)), BLOCK=_WIDE, BIAS=bias is not None, num_warps=4,
+    )  # fmt: skip
+    return out
+
+
+def _folded_shares(x: Tensor, k: Tensor, ask: Plain) -> Tensor:
+    """Softmax of the scores of tokens with keys that went back through the queries' layer."""
+    heads, _, d = k.shape[1:]
+    folded = _fold(k, ask.weight.view(heads, d, -1), None, 1 / math.sqrt(d))
+    scores = torch.bmm(x, folded.transpose(1, 2), out_dtype=torch.float32)
+    del folded
+    offset = None
+    if ask.bias is not None:
+        offset = torch.einsum("ghld,hd->ghl", k.float(), ask.bias.float().view(heads, d)).contiguous()
+        offset /= math.sqrt(d)
+    return _shares(scores, offset, heads, k.shape[2], x.dtype)
+
+
+def _turned_shares(q: Tensor, k: Tensor, rotation: Rotation) -> Tensor:
+    """Softmax of the scores of queries ``(G, S, D)``, each turned by its own angles."""
+    (groups, rows, _), (_, heads, keys, d) = q.shape, k.shape
+    cos, sin = (part.expand(groups, rows, -1).contiguous() for part in rotation)
+    out = torch.empty(groups, rows, heads * keys, dtype=q.dtype, device=q.device)
+    kernels.turned_shares_kernel[(-(-rows // _ROWS), heads, groups)](
+        q, k, cos, sin, out, rows, keys, 1 / math.sqrt(d),
+        *q.stride()[:2], *k.stride()[:3],
+        HEADS=heads, PAIRS=d // 2, KEYS=max(16, _power(keys)), BLOCK=_ROWS, num_warps=4,
     )  # fmt: skip
     return out
 
