@@ -16,6 +16,7 @@ from infinite_talk.memory.codec import (
     rising_pass,
     start_pass,
 )
+from infinite_talk.memory.flops import Kind, block_parts, total
 from infinite_talk.memory.sizes import Encoder, ModelSizes
 from infinite_talk.memory.work import Work
 from infinite_talk.memory.workspace import block_workspace, condition_bytes
@@ -164,16 +165,12 @@ def tiles_share(config: VAEConfig, work: Work, tile: int | None, reach: int) -> 
 
 
 def pass_flops(config: DiTConfig, tokens: int) -> tuple[float, float]:
-    """Operations of one pass in matrices and in attention.
+    """Operations of one pass in matrices and in attention; ``flops.py`` counts them.
 
-    Matrices: 8 D^2 + 2 D F weights for each token. Keys and values of text, image and speech do not count:
-    they are computed once.
+    Keys and values of text, image and speech do not count: they are computed once.
     """
-    dim, layers = config.dim, config.num_layers
-    context = config.text_len + config.clip_tokens + config.context_tokens
-    matrices = 2.0 * tokens * (8 * dim**2 + 2 * dim * config.ffn_dim)
-    attention = 4.0 * tokens * (tokens + context) * dim
-    return layers * matrices, layers * attention
+    block = block_parts(config, tokens)
+    return config.num_layers * total(block, Kind.GEMM), config.num_layers * total(block, Kind.ATTENTION)
 
 
 def frame_flops(config: VAEConfig, pixels: int) -> float:
