@@ -278,9 +278,7 @@ def encode_flops(config: VAEConfig, work: Work) -> float:
                 frames = (frames + 1) // 2
                 flops += (frames - 1) * places * _conv(3, outputs, outputs)
     flops += _middle(widths[-1], frames, places)
-    return flops + frames * places * (
-        _conv(27, widths[-1], 2 * config.z_dim) + 2.0 * (2 * config.z_dim) ** 2
-    )
+    return flops + frames * places * (_conv(27, widths[-1], 2 * config.z_dim) + 2.0 * (2 * config.z_dim) ** 2)
 
 
 def _conv(taps: int, inputs: int, outputs: int) -> float:

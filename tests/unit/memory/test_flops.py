@@ -90,7 +90,9 @@ def test_a_forward_and_its_condition_compute_what_is_counted(people):
     config, work, model, inputs, latent = tiny(people)
     condition = model.condition(**inputs)
     at = torch.tensor([500.0])
-    time = counted(lambda: model.embed_time(at))  # a row of a few thousand numbers, which the model leaves out
+    time = counted(
+        lambda: model.embed_time(at)
+    )  # a row of a few thousand numbers, which the model leaves out
     # The definition of attention, written out, is counted as two products.
     found = counted(lambda: model(latent, at, condition)) - time
     assert found == total(forward_parts(config, work))
@@ -127,6 +129,9 @@ def test_the_codec_computes_what_is_counted(sizes):
     config = VAEConfig.from_json(sizes)
     vae = VideoVAE(config).eval()
     work = Work(size=Size(32, 48), frames=9)
-    video, latent = torch.zeros(1, 3, 9, 32, 48), torch.zeros(1, config.z_dim, work.latents, *work.size.latent)
+    video, latent = (
+        torch.zeros(1, 3, 9, 32, 48),
+        torch.zeros(1, config.z_dim, work.latents, *work.size.latent),
+    )
     assert counted(lambda: vae.decode(latent)) == decode_flops(config, work)
     assert counted(lambda: vae.encode(video)) == encode_flops(config, work)
