@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -42,7 +43,7 @@ def measure_dit(prepared: Prepared, stand: Stand) -> dict[str, Any]:
         folded, shared = folds_speech(transformer), shares_first_block(transformer)
         if case.profile:
             found["profile"] = profiled(
-                lambda: one_pass(prepared, transformer, denoiser, guide),
+                one_pass(prepared, transformer, denoiser, guide),
                 lambda on_step: walk(prepared, denoiser, guide, 3, on_step),
                 device,
             )
@@ -66,15 +67,8 @@ def forward(
 ) -> dict[str, Any]:
     """Times, memory and the size of the answer of one pass for one branch."""
     device, case = prepared.device, prepared.case
-    condition = denoiser.condition(guide, Branch.COND)
     conditioned = times_of(lambda: denoiser.condition(guide, Branch.COND), device, repeats=1, warm_up=0.0)
-    time = torch.tensor([AT], device=device)
-    latent = noise_for(case.seed, 0, guide.latent_shape).to(device)[None]
-
-    def once() -> Tensor:
-        answer: Tensor = transformer(latent, time, condition)
-        return answer
-
+    once = one_pass(prepared, transformer, denoiser, guide)
     answer = once()
     deviation = float(answer.std())
     if not bool(torch.isfinite(answer).all()):
@@ -96,11 +90,19 @@ def forward(
     }
 
 
-def one_pass(prepared: Prepared, transformer: WanTransformer, denoiser: Denoiser, guide: Guide) -> None:
-    """A pass with all that it needs; for the profiler."""
+def one_pass(
+    prepared: Prepared, transformer: WanTransformer, denoiser: Denoiser, guide: Guide
+) -> Callable[[], Tensor]:
+    """A pass for one branch, its condition and inputs at hand."""
     condition = denoiser.condition(guide, Branch.COND)
+    time = torch.tensor([AT], device=prepared.device)
     latent = noise_for(prepared.case.seed, 0, guide.latent_shape).to(prepared.device)[None]
-    transformer(latent, torch.tensor([AT], device=prepared.device), condition)
+
+    def once() -> Tensor:
+        answer: Tensor = transformer(latent, time, condition)
+        return answer
+
+    return once
 
 
 def steps(prepared: Prepared, denoiser: Denoiser, guide: Guide) -> dict[str, Any]:

@@ -16,7 +16,10 @@ GROUPS = (
     ("attention", r"flash|fmha|attn|attention|sdpa|sage"),
     ("gemm", r"gemm|nvjet|cutlass|xmma|scaled_mm|cublas|::(add)?mm\b|::bmm|matmul|linear|conv"),
     ("copy", r"memcpy|memset|copy|::cat\b|_to_copy|fill"),
-    ("elementwise", r"elementwise|reduce|triton|norm|vectorized|gelu|softmax|::(add|mul|sub|div|neg|clone)"),
+    (
+        "elementwise",
+        r"elementwise|reduce|triton|norm|vectorized|gelu|softmax|modulat|gate|rotat|rope|quant|::(add|mul|sub|div)",
+    ),
 )
 """Kernels by name; the first that fits."""
 SYNCS = frozenset(
@@ -51,7 +54,7 @@ def group_of(name: str) -> str:
 
 
 def profiled(
-    one_pass: Callable[[], None],
+    one_pass: Callable[[], object],
     walk: Callable[[Callable[[int], None]], None],
     device: torch.device,
 ) -> dict[str, Any]:
@@ -80,7 +83,7 @@ def profiled(
     }
 
 
-def kernels_of(work: Callable[[], None], device: torch.device) -> list[Row]:
+def kernels_of(work: Callable[[], object], device: torch.device) -> list[Row]:
     """Kernels on a GPU, operators on a CPU; the most time first."""
     gpu = device.type == "cuda"
     with torch_profile(activities=_activities(gpu)) as profiler:
@@ -89,8 +92,8 @@ def kernels_of(work: Callable[[], None], device: torch.device) -> list[Row]:
             torch.cuda.synchronize(device)
     rows = []
     for event in profiler.key_averages():
-        on_gpu = event.device_type is DeviceType.CUDA
-        if on_gpu is not gpu or getattr(event, "is_user_annotation", False):
+        on_gpu = event.device_type == DeviceType.CUDA
+        if on_gpu != gpu or getattr(event, "is_user_annotation", False):
             continue
         micro = event.self_device_time_total if gpu else event.self_cpu_time_total
         rows.append(Row(event.key, group_of(event.key), int(event.count), float(micro) / 1e6))
@@ -106,7 +109,7 @@ def syncs_of(walk: Callable[[Callable[[int], None]], None], device: torch.device
 
     with torch_profile(activities=_activities(device.type == "cuda")) as profiler:
         walk(on_step)
-    events = [event for event in profiler.events() or [] if event.device_type is DeviceType.CPU]
+    events = [event for event in profiler.events() or [] if event.device_type == DeviceType.CPU]
     marks = sorted(event.time_range.start for event in events if event.name == STEP)
     found: dict[str, int] = {}
     for event in events:

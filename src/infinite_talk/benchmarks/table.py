@@ -118,8 +118,10 @@ def of_window(result: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"whole      {spread(result['seconds'])}{power(result['power'])}; {memory(result['memory'])}"
     yield f"           {result['seconds_per_second_of_video']:.3g} s for each second of video"
-    said = ", ".join(f"{name} {seconds(value)}" for name, value in result["phases"].items())
-    yield f"phases     {said} (in a run of its own that waits between them)"
+    phases = result["phases"]
+    said = ", ".join(f"{name} {seconds(value)}" for name, value in phases["seconds"].items())
+    yield f"phases     {said}"
+    yield f"           in a run that waits between them, {phases['windows']} windows of {phases['steps']} steps"
     yield f"first      {seconds(result['first_seconds'])}, the models being made"
 
 

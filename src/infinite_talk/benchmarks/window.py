@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
@@ -12,9 +12,14 @@ from infinite_talk.benchmarks.stand import Bench, Prepared, Stand
 from infinite_talk.benchmarks.watch import Watch
 from infinite_talk.engine import Result
 from infinite_talk.memory.flops import window_flops
-from infinite_talk.progress import Phase, Progress
+from infinite_talk.presets import given
+from infinite_talk.progress import Listener, Phase, Progress, silent
+from infinite_talk.request import Request
 from infinite_talk.types import FPS
 from infinite_talk.weights.checkpoint import Part
+
+WINDOWS = 2
+"""In the runs that do not count."""
 
 
 class Phases:
@@ -42,21 +47,25 @@ class Phases:
 
 
 def measure_window(prepared: Prepared, stand: Stand) -> dict[str, Any]:
-    """A first run that loads everything, one that lists its phases, then those that count."""
+    """A first run that loads everything, one that lists its phases, then those that count.
+
+    The first two are short: two windows and two steps at most.
+    """
     case, device, work = prepared.case, prepared.device, prepared.work
+    short = shortened(prepared)
     stand.say("first run, which loads the models")
     first = perf_counter()
-    run(prepared, stand, lambda _event: None)
+    run(prepared, stand, short)
     loading = perf_counter() - first
     phases = Phases(lambda: settle(device))
     stand.say("phases")
-    run(prepared, stand, phases.listen)
+    run(prepared, stand, short, phases.listen)
     whole, pace = [], []
     with Watch(device) as watch, peak_memory(device) as peak:
         for number in range(case.repeats):
             stand.say(f"run {number + 1} of {case.repeats}")
             began = perf_counter()
-            result = run(prepared, stand, lambda _event: None)
+            result = run(prepared, stand, prepared.job.request)
             whole.append(perf_counter() - began)
             pace.append(result.timings.windows)
     spread = Spread.of(whole)
@@ -74,7 +83,11 @@ def measure_window(prepared: Prepared, stand: Stand) -> dict[str, Any]:
         "first_seconds": loading,
         "seconds_per_window": [list(one) for one in pace],
         "seconds_per_second_of_video": spread.median * FPS / result.frames,
-        "phases": {str(phase): seconds for phase, seconds in phases.seconds.items()},
+        "phases": {
+            "windows": min(WINDOWS, work.windows),
+            "steps": short.steps,
+            "seconds": {str(phase): seconds for phase, seconds in phases.seconds.items()},
+        },
         "flops_per_window": flops,
         "memory": asdict(peak[0]),
         "power": watch.summary(),
@@ -82,8 +95,15 @@ def measure_window(prepared: Prepared, stand: Stand) -> dict[str, Any]:
     }
 
 
-def run(prepared: Prepared, stand: Stand, listen: Callable[[Progress], None]) -> Result:
+def run(prepared: Prepared, stand: Stand, request: Request, listen: Listener = silent) -> Result:
     """Make the video once."""
     engine = Bench(prepared.runtime, listen)
     output = stand.folder / "window.mp4"
-    return engine.write(prepared.job.request, output, resume=False, overwrite=True, progress=listen)
+    return engine.write(request, output, resume=False, overwrite=True, progress=listen)
+
+
+def shortened(prepared: Prepared) -> Request:
+    """The request with two windows and two steps at most."""
+    request, work = prepared.job.request, prepared.work
+    frames = work.frames + (min(WINDOWS, work.windows) - 1) * work.new_frames
+    return replace(request, steps=min(2, given(request.steps)), max_frames=frames)
