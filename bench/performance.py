@@ -16,6 +16,7 @@ from typing import Any
 from bench.common import RESULTS
 from bench.figures import put
 from bench.plots import Line, plot
+from infinite_talk.benchmarks.ceilings import is_packed
 from infinite_talk.memory.flops import (
     Kind,
     condition_parts,
@@ -125,7 +126,8 @@ def _windows() -> Iterator[str]:
 def limit(work: Work, float8: bool, attention8: bool) -> float:
     """Seconds of a pass with folded speech if all products and attentions ran at the sustained rates."""
     parts = forward_parts(FULL, work, folded=True)
-    gemm = total(parts, Kind.GEMM) / (FLOAT8 if float8 else GEMM)
+    packed = total(part for part in parts if is_packed(part))  # what is folded stays in bf16
+    gemm = packed / (FLOAT8 if float8 else GEMM) + (total(parts, Kind.GEMM) - packed) / GEMM
     own = total(part for part in parts if part.name == "self attention")
     rest = total(parts, Kind.ATTENTION) - own
     return gemm + own / (ATTENTION8 if attention8 else ATTENTION) + rest / ATTENTION
@@ -222,8 +224,8 @@ def _lines(case: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float], 
     result = case["result"]
     if case["what"] == "vae":
         for name, job in result["jobs"].items():
-            peak = job["memory"]["allocated"] / (1 << 30)
-            says = f"{result['dtype']}, {job['tflops']:.3g} TFLOP/s, peak {peak:.1f} GiB"
+            above = job["memory"]["above"] / (1 << 30)
+            says = f"{result['dtype']}, {job['tflops']:.3g} TFLOP/s, {above:.1f} GiB beside weights"
             yield f"{case['name']}: {name.replace('_', ' ')}", job["seconds"], says
     if case["what"] == "window":
         few = "" if result["layers"] == result["of_layers"] else f", {result['layers']} layers only"

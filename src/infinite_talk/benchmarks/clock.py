@@ -47,6 +47,8 @@ class Peak:
 
     allocated: int
     reserved: int
+    above: int
+    """Of the tensors, what came on top of those that were there before, such as weights."""
 
 
 class Marks:
@@ -124,13 +126,20 @@ def peak_memory(device: torch.device) -> Iterator[list[Peak]]:
     if device.type == "cuda":
         settle(device)
         torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    else:
+        before = _resident()
     try:
         yield found
     finally:
         if device.type == "cuda":
             settle(device)
-            reserved = torch.cuda.max_memory_reserved(device)
-            found.append(Peak(torch.cuda.max_memory_allocated(device), reserved))
+            most = torch.cuda.max_memory_allocated(device)
+            found.append(Peak(most, torch.cuda.max_memory_reserved(device), most - before))
         else:
-            resident = int(psutil.Process().memory_info().rss)
-            found.append(Peak(resident, resident))
+            resident = _resident()
+            found.append(Peak(resident, resident, max(0, resident - before)))
+
+
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -77,6 +78,6 @@ def _timed(
         "flops": flops,
         "tflops": flops / spread.median / 1e12,
         "sustained_tflops": flops / under_load / 1e12,
-        "memory": {"allocated": peak[0].allocated, "reserved": peak[0].reserved},
+        "memory": asdict(peak[0]),
         "power": watch.summary(),
     }

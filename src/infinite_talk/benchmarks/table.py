@@ -45,8 +45,11 @@ def seconds(value: float) -> str:
 
 
 def memory(values: Mapping[str, Any]) -> str:
-    """Peak."""
-    return f"peak {values['allocated'] / GIB:.2f} GiB, reserved {values['reserved'] / GIB:.2f} GiB"
+    """Peak, how much of it was not there before, and what the allocator held."""
+    return (
+        f"peak {values['allocated'] / GIB:.2f} GiB ({values['above'] / GIB:.2f} above), reserved "
+        f"{values['reserved'] / GIB:.2f} GiB"
+    )
 
 
 def power(values: Mapping[str, Any] | None) -> str:

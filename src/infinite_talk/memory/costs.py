@@ -173,19 +173,6 @@ def pass_flops(config: DiTConfig, tokens: int) -> tuple[float, float]:
     return config.num_layers * total(block, Kind.GEMM), config.num_layers * total(block, Kind.ATTENTION)
 
 
-def frame_flops(config: VAEConfig, pixels: int) -> float:
-    """Operations of decoding one frame: 3 x 3 x 3 convolutions, two in a block, finest level first."""
-    total, halvings = 0.0, 0
-    for level, factor in enumerate(config.dim_mult):
-        channels = config.dim * factor
-        convolutions = 2 * (config.num_res_blocks + 1)
-        voxels = pixels / config.patch**2 / 4**level / 2**halvings
-        total += voxels * convolutions * 2 * 27 * channels**2
-        if level < len(config.temporal_downsample):
-            halvings += config.temporal_downsample[level]
-    return total
-
-
 def text_encoder(
     *, parameters: int, layers: int, vocabulary: int, dim: int, ffn: int, heads: int, length: int, base: int
 ) -> Encoder:
