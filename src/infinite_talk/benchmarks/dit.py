@@ -23,6 +23,7 @@ from infinite_talk.errors import NumericalError
 from infinite_talk.generate import denoiser_for
 from infinite_talk.memory.flops import Kind, Numbers, Part, forward_parts, step_flops, total, total_bytes
 from infinite_talk.models.dit import WanTransformer
+from infinite_talk.models.dit.blocks import Block
 from infinite_talk.types import Guide
 
 AT = 900.0
@@ -39,8 +40,7 @@ def measure_dit(prepared: Prepared, stand: Stand) -> dict[str, Any]:
         denoiser = denoiser_for(prepared.job.request, sampler, transformer, rooms.defaults)
         found = forward(prepared, transformer, denoiser, guide)
         if case.branches > 1 or case.steps is not None:
-            found["step"] = steps(prepared, denoiser, guide)
-        folded, shared = folds_speech(transformer), shares_first_block(transformer)
+            found["step"] = steps(prepared, transformer, denoiser, guide)
         if case.profile:
             found["profile"] = profiled(
                 one_pass(prepared, transformer, denoiser, guide),
@@ -55,10 +55,7 @@ def measure_dit(prepared: Prepared, stand: Stand) -> dict[str, Any]:
         name=prepared.how.attention.name,
         float8=narrow(prepared),
     )
-    found |= judged(prepared, found["seconds"]["median"], ceilings, folded=folded)
-    if "step" in found:
-        flops = step_flops(prepared.config, prepared.work, folded=folded, shared=shared)
-        found["step"]["tflops"] = flops / found["step"]["seconds"]["median"] / 1e12
+    found |= judged(prepared, found["seconds"]["median"], ceilings)
     return found
 
 
@@ -105,16 +102,20 @@ def one_pass(
     return once
 
 
-def steps(prepared: Prepared, denoiser: Denoiser, guide: Guide) -> dict[str, Any]:
+def steps(
+    prepared: Prepared, transformer: WanTransformer, denoiser: Denoiser, guide: Guide
+) -> dict[str, Any]:
     """Seconds of each step of the real loop but the first, which has the conditions in it."""
     case = prepared.case
     count = case.steps if case.steps is not None and case.steps > 2 else case.repeats + 1
-    walk(prepared, denoiser, guide, 2, None)  # warm
+    shared = shares_first_block(prepared, transformer, denoiser, guide)  # warms up, too
     marks = Marks(prepared.device)
     walk(prepared, denoiser, guide, max(count, 3), lambda _step: marks.mark())
     spread = Spread.of(marks.seconds())
     return {
         "branches": prepared.work.branches,
+        "shares_first_self_attention": shared,
+        "tflops": step_flops(prepared.config, prepared.work, shared=shared) / spread.median / 1e12,
         **scaled(prepared, spread),
         "variation": spread.relative_std,
         "largest_deviation": max(abs(one / spread.median - 1) for one in spread.all),
@@ -142,18 +143,17 @@ def scaled(prepared: Prepared, spread: Spread) -> dict[str, Any]:
     return found
 
 
-def judged(prepared: Prepared, seconds: float, ceilings: Ceilings, *, folded: bool) -> dict[str, Any]:
+def judged(prepared: Prepared, seconds: float, ceilings: Ceilings) -> dict[str, Any]:
     """Operations of the pass as it is done and as published, and both against the ceilings."""
     config, work = prepared.config, prepared.work
     base = prepared.how.dtype.itemsize
     numbers = Numbers(stream=base, weight=1 if narrow(prepared) else base)
-    ours = forward_parts(config, work, folded=folded, numbers=numbers)
+    ours = forward_parts(config, work, numbers=numbers)
     official = forward_parts(config, work, official=True, numbers=numbers)
     return {
         "flops": {
             "ours": total(ours),
             "official": total(official),
-            "speech_folded": folded and work.people == 1,
             "parts": {name: flops for name, flops in by_name(ours).items() if flops},
         },
         "tflops": {"ours": total(ours) / seconds / 1e12, "official": total(official) / seconds / 1e12},
@@ -217,11 +217,16 @@ def narrow(prepared: Prepared) -> bool:
     return name.startswith("fp8") and name.endswith("_fast")
 
 
-def folds_speech(transformer: WanTransformer) -> bool:
-    """Whether one person's speech attention is done as two narrow products."""
-    return bool(getattr(transformer, "folds_speech", False))
-
-
-def shares_first_block(transformer: WanTransformer) -> bool:
-    """Whether branches share the first block's self-attention."""
-    return bool(getattr(transformer, "shares_first_block", False))
+def shares_first_block(
+    prepared: Prepared, transformer: WanTransformer, denoiser: Denoiser, guide: Guide
+) -> bool:
+    """Whether the branches of a step share the first block's self-attention: looked at in two steps."""
+    calls = []
+    first = next(iter(transformer.blocks.children()))
+    assert isinstance(first, Block)
+    hook = first.self_attn.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        walk(prepared, denoiser, guide, 2, None)
+    finally:
+        hook.remove()
+    return len(calls) < 2 * prepared.work.branches

@@ -165,11 +165,11 @@ def tiles_share(config: VAEConfig, work: Work, tile: int | None, reach: int) -> 
 
 
 def pass_flops(config: DiTConfig, tokens: int) -> tuple[float, float]:
-    """Operations of one pass in matrices and in attention; ``flops.py`` counts them.
+    """Operations of one pass in matrices and in attention, as published; ``flops.py`` counts them.
 
     Keys and values of text, image and speech do not count: they are computed once.
     """
-    block = block_parts(config, tokens)
+    block = block_parts(config, tokens, official=True)
     return config.num_layers * total(block, Kind.GEMM), config.num_layers * total(block, Kind.ATTENTION)
 
 

@@ -1,9 +1,10 @@
 """What a model computes and moves: operations and bytes of every part of a forward pass, and of the codec.
 
 A multiply-add counts as two operations. *Official* is the published formulation: keys and values of text, picture
-and speech, and the embeddings of all inputs, in every pass. *Ours* leaves to ``condition_parts`` what no step
-changes, and may fold the speech attention of one person: with so few keys, ``q = x W_q`` against all keys is one
-product with ``W_q K^T`` of ``heads * context_tokens`` columns for each latent frame, and ``o`` likewise with ``V W_o``.
+and speech, and the embeddings of all inputs, in every pass. *Ours* leaves to ``condition_parts`` what no step changes,
+and carries few speech keys back through the layers around the attention (``ops/fused``): ``x W_q K^T`` is one product
+with ``W_q K^T``, of ``heads * keys`` columns for each latent frame, and ``o`` likewise with ``V W_o``. Queries of
+several people turn between ``W_q`` and ``K``, so that only the second layer is spared.
 
 Bytes are those of kernels that read each operand once and write each result once, with norms, modulation, gates
 and rotary positions fused where they follow each other: a floor, not a measurement.
@@ -73,24 +74,17 @@ def total_bytes(parts: Iterable[Part], *kinds: Kind) -> float:
 
 
 def forward_parts(
-    config: DiTConfig, work: Work, *, official: bool = False, folded: bool = False, numbers: Numbers = BF16
+    config: DiTConfig, work: Work, *, official: bool = False, numbers: Numbers = BF16
 ) -> tuple[Part, ...]:
     """One pass of all layers for one branch that hears ``work.people``.
 
     Args:
-        official: the published formulation; else what every step has to do.
-        folded: the speech attention of one person as two narrow products (not with ``official``, nor with several
-            people, whose queries turn by positions that follow from the attention itself).
+        official: the published formulation; else what every step does here.
     """
     tokens, patch = work.tokens(config.patch_size), prod(config.patch_size)
     channels = config.in_dim if official else config.out_dim  # the reference's share is the window's
     block = block_parts(
-        config,
-        tokens,
-        latents=work.latents,
-        people=work.people,
-        folded=folded and not official,
-        numbers=numbers,
+        config, tokens, latents=work.latents, people=work.people, official=official, numbers=numbers
     )
     once = [part.times(config.num_layers) for part in block]
     around = [
@@ -103,34 +97,26 @@ def forward_parts(
     return (*once, *around)
 
 
-def condition_parts(
-    config: DiTConfig, work: Work, *, folded: bool = False, numbers: Numbers = BF16
-) -> tuple[Part, ...]:
+def condition_parts(config: DiTConfig, work: Work, *, numbers: Numbers = BF16) -> tuple[Part, ...]:
     """What is done once for each window and branch: contexts, keys and values, the reference's embedding."""
     tokens, patch = work.tokens(config.patch_size), prod(config.patch_size)
-    parts = [
+    return (
         *context_parts(config, work, numbers),
         *(part.times(config.num_layers) for part in keys_values_parts(config, work, numbers)),
         _gemm("reference embedding", tokens, config.reference_dim * patch, config.dim, numbers),
-    ]
-    if folded and work.people == 1:
-        # W_q K^T and V W_o: each head's d inputs (outputs) against D, for each key of each latent frame.
-        keys = work.latents * config.context_tokens
-        one = _gemm("speech folding", keys, config.dim, config.dim, numbers)
-        parts.append(one.times(2 * config.num_layers))
-    return tuple(parts)
+    )
 
 
-def step_flops(config: DiTConfig, work: Work, *, folded: bool = False, shared: bool = False) -> float:
+def step_flops(config: DiTConfig, work: Work, *, shared: bool = False) -> float:
     """Operations of one step: ``work.branches`` passes, those of ``work.silent`` branches with one silent person.
 
     Args:
         shared: the first block's self-attention, in which no branch differs from another yet, is computed once.
     """
-    heard = total(forward_parts(config, work, folded=folded))
-    silent = total(forward_parts(config, replace(work, people=1), folded=folded))
+    heard = total(forward_parts(config, work))
+    silent = total(forward_parts(config, replace(work, people=1)))
     flops = (work.branches - work.silent) * heard + work.silent * silent
-    if shared and work.people == 1:
+    if shared:
         block = block_parts(config, work.tokens(config.patch_size), latents=work.latents)
         flops -= (work.branches - 1) * total(part for part in block if part.name.startswith("self"))
     return flops
@@ -142,13 +128,12 @@ def block_parts(
     *,
     latents: int = 1,
     people: int = 1,
-    folded: bool = False,
+    official: bool = False,
     numbers: Numbers = BF16,
 ) -> tuple[Part, ...]:
     """One block over ``tokens`` of ``latents`` latent frames, keys and values of text, picture and speech given."""
     dim, hidden = config.dim, config.ffn_dim
     context = config.text_len + config.clip_tokens
-    speech = people * config.context_tokens
     parts = [
         _gemm("self qkv", tokens, dim, 3 * dim, numbers),
         _attention("self attention", tokens, tokens, dim, tokens, numbers),
@@ -156,26 +141,44 @@ def block_parts(
         _gemm("cross q", tokens, dim, dim, numbers),
         _attention("cross attention", tokens, context, dim, context, numbers),
         _gemm("cross o", tokens, dim, dim, numbers),
+        *_speech(config, tokens, latents, people, numbers, official=official),
         _gemm("feed-forward up", tokens, dim, hidden, numbers),
         _gemm("feed-forward down", tokens, hidden, dim, numbers),
     ]
-    if folded and people == 1:
-        narrow = config.num_heads * config.context_tokens
-        weights = latents * dim * narrow  # a matrix for each latent frame
-        parts += [
-            _gemm("speech scores", tokens, dim, narrow, numbers, weights),
-            _gemm("speech answers", tokens, narrow, dim, numbers, weights),
-        ]
-    else:
-        parts += [
-            _gemm("speech q", tokens, dim, dim, numbers),
-            _attention("speech attention", tokens, speech, dim, latents * speech, numbers),
-            _gemm("speech o", tokens, dim, dim, numbers),
-        ]
     if people > 1:  # how much each token looks at each person's tokens of the first frame
         first = tokens // latents
-        parts.append(_attention("class maps", tokens, first, dim, first, numbers))
+        parts.append(_attention("class maps", tokens, first, _mapped(config), first, numbers))
     return (*parts, _elementwise(config, tokens, numbers))
+
+
+def _speech(
+    config: DiTConfig, tokens: int, latents: int, people: int, numbers: Numbers, *, official: bool
+) -> Iterator[Part]:
+    """The speech attention: as published, or with its few keys carried back through the layers around it."""
+    dim, keys = config.dim, people * config.context_tokens
+    columns = config.num_heads * keys
+    frame = tokens // latents
+    if official or not frame * columns + keys * dim < frame * dim:  # as models/dit/speech.py decides
+        yield _gemm("speech q", tokens, dim, dim, numbers)
+        yield _attention("speech attention", tokens, keys, dim, latents * keys, numbers)
+        yield _gemm("speech o", tokens, dim, dim, numbers)
+        return
+    carried = _gemm("speech keys carried back", latents * keys, dim, dim, numbers)
+    folded = latents * dim * columns  # a matrix for each latent frame
+    if people == 1:
+        yield carried
+        yield _gemm("speech scores", tokens, dim, columns, numbers, folded)
+    else:
+        yield _gemm("speech q", tokens, dim, dim, numbers)
+        scores = _attention("speech scores", tokens, keys, dim, latents * keys, numbers)
+        yield scores.times(0.5)  # against the keys alone
+    yield replace(carried, name="speech values carried on")
+    yield _gemm("speech answers", tokens, columns, dim, numbers, folded)
+
+
+def _mapped(config: DiTConfig) -> int:
+    """Width of the heads that class maps look at: those of an even number."""
+    return (config.num_heads - config.num_heads % 2 or 1) * config.head_dim
 
 
 def keys_values_parts(config: DiTConfig, work: Work, numbers: Numbers = BF16) -> tuple[Part, ...]:
@@ -297,11 +300,9 @@ def _middle(width: int, frames: int, places: float) -> float:
     return frames * places * (2 * _residual(width, width) + attention)
 
 
-def window_flops(
-    config: DiTConfig, codec: VAEConfig, work: Work, *, folded: bool = False
-) -> Iterator[tuple[str, float]]:
+def window_flops(config: DiTConfig, codec: VAEConfig, work: Work) -> Iterator[tuple[str, float]]:
     """Operations of one window in the middle of a video, by what it does."""
-    yield "transformer", work.steps * step_flops(config, work, folded=folded)
-    yield "conditions", work.branches * total(condition_parts(config, work, folded=folded))
+    yield "transformer", work.steps * step_flops(config, work)
+    yield "conditions", work.branches * total(condition_parts(config, work))
     yield "motion frames to latents", encode_flops(codec, replace(work, frames=work.motion))
     yield "latents to frames", decode_flops(codec, work)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from infinite_talk.memory.flops import (
     Kind,
+    block_parts,
     condition_parts,
     decode_flops,
     encode_flops,
@@ -99,15 +98,21 @@ def test_a_forward_and_its_condition_compute_what_is_counted(people):
     assert counted(lambda: model.condition(**inputs)) == total(condition_parts(config, work))
 
 
-def test_folding_the_speech_saves_what_it_says():
+def test_carrying_the_speech_keys_saves_what_it_says():
     work = Work(size=Size(480, 832))
-    plain, folded = (total(forward_parts(FULL, work, folded=fold)) for fold in (False, True))
-    # Two products of 1280 columns instead of two of 5120 and the attention itself.
-    tokens, narrow = work.tokens(), FULL.num_heads * FULL.context_tokens
-    saved = 40 * (4 * tokens * 5120**2 + 4 * tokens * 32 * 5120 - 4 * tokens * 5120 * narrow)
-    assert plain - folded == pytest.approx(saved, rel=1e-12)
-    two = replace(work, people=2)
-    assert total(forward_parts(FULL, two, folded=True)) == total(forward_parts(FULL, two))
+    tokens, narrow, keys = work.tokens(), FULL.num_heads * FULL.context_tokens, 21 * 32
+
+    def of_speech(parts):
+        once = ("speech embedding", "speech keys and values")
+        return total(part for part in parts if part.name.startswith("speech") and part.name not in once)
+
+    published = of_speech(forward_parts(FULL, work, official=True))
+    assert published == 40 * (4 * tokens * 5120**2 + 4 * tokens * 32 * 5120)
+    # Two products of 1280 columns instead of two of 5120 and the attention itself, and the keys' own way.
+    assert of_speech(forward_parts(FULL, work)) == 40 * (4 * tokens * 5120 * narrow + 4 * keys * 5120**2)
+    # Where a frame has few tokens nothing is saved, and nothing carried.
+    small = block_parts(FULL, 21 * 40, latents=21)
+    assert "speech attention" in {part.name for part in small}
 
 
 def test_branches_share_the_first_self_attention_only():
