@@ -47,12 +47,18 @@ def test_the_made_up_tokenizer_passes_for_the_encoders(tmp_path):
 
 def test_the_limit_is_each_part_at_its_own_ceiling():
     config = DiTConfig(**CONFIGS["transformer"])
-    parts = block_parts(config, 96)
+    parts = block_parts(config, 96, official=True)
     rates = dict.fromkeys(shapes_of(config), 2.0)
     ceilings = Ceilings(rates, dict.fromkeys(rates, 8.0), attention=4.0, copy=1.0)
     gemm, attention = total(parts, Kind.GEMM), total(parts, Kind.ATTENTION)
     assert ceilings.limit(parts, float8=False) == pytest.approx(gemm / 2 + attention / 4)
     assert ceilings.limit(parts, float8=True) == pytest.approx(gemm / 8 + attention / 4)
+    # What carries speech keys multiplies with no weight of the model, so it stays in the base precision.
+    done = block_parts(config, 96)
+    speech = total(part for part in done if part.kind is Kind.GEMM and part.name.startswith("speech"))
+    narrow = total(done, Kind.GEMM) - speech
+    limit = narrow / 8 + speech / 2 + total(done, Kind.ATTENTION) / 4
+    assert speech and ceilings.limit(done, float8=True) == pytest.approx(limit)
     # A shape with a ceiling of its own is held to that, the others to the smallest one's.
     slow = Ceilings({**rates, (config.dim, config.ffn_dim): 1.0}, {}, attention=4.0, copy=1.0)
     up = next(part for part in parts if part.name == "feed-forward up")
