@@ -16,6 +16,7 @@ from infinite_talk.memory.codec import (
     rising_pass,
     start_pass,
 )
+from infinite_talk.memory.flops import Kind, block_parts, total
 from infinite_talk.memory.sizes import Encoder, ModelSizes
 from infinite_talk.memory.work import Work
 from infinite_talk.memory.workspace import block_workspace, condition_bytes
@@ -166,29 +167,12 @@ def tiles_share(config: VAEConfig, work: Work, tile: int | None, reach: int) -> 
 
 
 def pass_flops(config: DiTConfig, tokens: int) -> tuple[float, float]:
-    """Operations of one pass in matrices and in attention.
+    """Operations of one pass in matrices and in attention, as published; ``flops.py`` counts them.
 
-    Matrices: 8 D^2 + 2 D F weights for each token. Keys and values of text, image and speech do not count:
-    they are computed once.
+    Keys and values of text, image and speech do not count: they are computed once.
     """
-    dim, layers = config.dim, config.num_layers
-    context = config.text_len + config.clip_tokens + config.context_tokens
-    matrices = 2.0 * tokens * (8 * dim**2 + 2 * dim * config.ffn_dim)
-    attention = 4.0 * tokens * (tokens + context) * dim
-    return layers * matrices, layers * attention
-
-
-def frame_flops(config: VAEConfig, pixels: int) -> float:
-    """Operations of decoding one frame: 3 x 3 x 3 convolutions, two in a block, finest level first."""
-    total, halvings = 0.0, 0
-    for level, factor in enumerate(config.dim_mult):
-        channels = config.dim * factor
-        convolutions = 2 * (config.num_res_blocks + 1)
-        voxels = pixels / config.patch**2 / 4**level / 2**halvings
-        total += voxels * convolutions * 2 * 27 * channels**2
-        if level < len(config.temporal_downsample):
-            halvings += config.temporal_downsample[level]
-    return total
+    block = block_parts(config, tokens, official=True)
+    return config.num_layers * total(block, Kind.GEMM), config.num_layers * total(block, Kind.ATTENTION)
 
 
 def text_encoder(

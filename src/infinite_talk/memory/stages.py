@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from infinite_talk.memory import costs
 from infinite_talk.memory.costs import Need
+from infinite_talk.memory.flops import decode_flops, encode_flops
 from infinite_talk.memory.sizes import Encoder, ModelSizes
 from infinite_talk.memory.speed import Speed
 from infinite_talk.memory.work import Work
@@ -154,10 +155,9 @@ def _seconds(name: str, model: ModelSizes, work: Work, choice: Choice, speed: Sp
         return runs * encoder.flops / speed.transformer + moved
     if name == "denoise":
         return work.steps * work.branches * pass_seconds(model, work, choice, speed)
-    flops = costs.frame_flops(model.vae, work.pixels)
     if name == "decode":
-        flops *= costs.tiles_share(model.vae, work, choice.tile, decoder_reach(model.vae))
-        return work.frames * flops / speed.codec
-    flops *= costs.tiles_share(model.vae, work, choice.tile, encoder_reach(model.vae))
-    # The encoder has one residual block less in each level, and a window encodes the frames it continues.
-    return work.motion * flops / speed.codec * model.vae.num_res_blocks / (model.vae.num_res_blocks + 1)
+        share = costs.tiles_share(model.vae, work, choice.tile, decoder_reach(model.vae))
+        return share * decode_flops(model.vae, work) / speed.codec
+    share = costs.tiles_share(model.vae, work, choice.tile, encoder_reach(model.vae))
+    # A window encodes the frames it continues.
+    return share * encode_flops(model.vae, replace(work, frames=work.motion)) / speed.codec
