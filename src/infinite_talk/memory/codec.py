@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from infinite_talk.models.vae import VAEConfig
-from infinite_talk.models.vae.layers import PAST
+from infinite_talk.ops.codec import PAST
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,11 @@ from infinite_talk.models.vae.config import VAEConfig
 from infinite_talk.models.vae.layers import (
     CausalConv3d,
     Chain,
-    ChannelNorm,
     Downsample,
     FrameAttention,
+    Head,
     Memory,
     ResidualBlock,
-    SiLU,
     Upsample,
 )
 from infinite_talk.models.vae.tiles import Span, decoder_reach, encoder_reach, spans
@@ -42,7 +41,7 @@ class Encoder(nn.Module):
             if level < len(config.temporal_downsample):
                 self.downsamples.append(Downsample(outputs, time=config.temporal_downsample[level]))
         self.middle = _middle(widths[-1])
-        self.head = Chain(ChannelNorm(widths[-1]), SiLU(), CausalConv3d(widths[-1], 2 * config.z_dim, 3))
+        self.head = Head(widths[-1], 2 * config.z_dim)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         return self.finish(self.fall(x, memory), memory)
@@ -77,9 +76,7 @@ class Decoder(nn.Module):
             if level < len(doubles_time):
                 self.upsamples.append(Upsample(outputs, time=doubles_time[level]))
                 inputs = outputs // 2
-        self.head = Chain(
-            ChannelNorm(widths[-1]), SiLU(), CausalConv3d(widths[-1], config.picture_channels, 3)
-        )
+        self.head = Head(widths[-1], config.picture_channels)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         return self.rise(self.start(x, memory), memory)
