@@ -68,8 +68,8 @@ class ModelSizes:
     """Bytes of a number in the transformer's stream: 2 for bf16 and fp16, 4 for fp32."""
     format: Format | None = None
     """In which the matrices of the blocks are kept; ``None``: plain."""
-    vae_base: int = 4
-    """Bytes of a number in the codec."""
+    vae_base: int = 2
+    """Bytes of a number in the codec: 2 on a GPU, 4 on a CPU and in a bundle."""
     disk: float = 0.0
     """Bytes of the model's files."""
 
@@ -218,7 +218,8 @@ def full_sizes(kept: Format | str | None = None, *, base: int = 2, name: str = "
             weights=4.0 * speech, parameters=speech, dim=768, layers=12, conv=512, seconds=3.24
         ),
     )
-    return replace(model, disk=model.blocks + model.rest + 2.0 * (text + vision) + 4.0 * speech + model.codec)
+    files = 2.0 * (text + vision) + 4.0 * (speech + codec_weights(WAN_VAE))
+    return replace(model, disk=model.blocks + model.rest + files)
 
 
 WAN_VAE = VAEConfig.from_json(
