@@ -4,7 +4,7 @@
 
 On an H100 or H200. For each 3x3x3 convolution of the decoder and for those behind a doubling: TFLOP/s of the
 product, in its own size, by cuDNN (with and without ``cudnn.benchmark``) and by each tiling of
-``ops/codec_kernels``, with the largest distance from cuDNN's answer in units of its deviation. A tiling that the
+``ops/codec``, with the largest distance from cuDNN's answer in units of its deviation. A tiling that the
 compiler or the card refuses says why. Then the norm against a plain copy, and the kernels of one decoding.
 """
 

@@ -68,7 +68,7 @@ def norm_silu_pad(x: Tensor, gamma: Tensor, past: Tensor | None) -> Tensor:
         gamma: a factor for each channel; any shape.
         past: the last frames of the padded map before, ``(B, C, PAST, H + 2, W + 2)``; ``None``: zeros.
     """
-    from infinite_talk.ops import codec_kernels
+    from infinite_talk.ops.codec import kernels
 
     x = x.contiguous(memory_format=_LAST)
     B, C, F, H, W = x.shape
@@ -78,7 +78,7 @@ def norm_silu_pad(x: Tensor, gamma: Tensor, past: Tensor | None) -> Tensor:
     pixels = max(1, 2048 // channels)
     grid = (-(-(H + 2) * (W + 2) // pixels), PAST + F, B)
     with torch.cuda.device(x.device):
-        codec_kernels.norm_silu_pad[grid](
+        kernels.norm_silu_pad[grid](
             *(x, gamma, before, out, F, H, W, C, C**0.5),
             **{"PAST": PAST, "HAS_PAST": past is not None, "ACTIVE": True},
             **{"PIXELS": pixels, "CHANNELS": channels, "num_warps": 4},
@@ -113,7 +113,7 @@ def convolved_eager(padded: Tensor, weight: Tensor, bias: Tensor, shortcut: Tens
 
 def tiled(padded: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, tiling: Tiling) -> Tensor:
     """``convolved`` by the kernel, cut as ``tiling`` says."""
-    from infinite_talk.ops import codec_kernels
+    from infinite_talk.ops.codec import kernels
 
     B, K, seen, *_ = padded.shape
     F, H, W, N = seen - PAST, padded.shape[3] - 2, padded.shape[4] - 2, len(weight)
@@ -122,7 +122,7 @@ def tiled(padded: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None,
     weight = weight.contiguous(memory_format=_LAST)  # (N, time, height, width, K)
     grid = (_tiles(H * W, N, tiling), -(-F // tiling.frames), B)
     several: dict[str, Any] = {"FRAMES": tiling.frames} if tiling.frames > 1 else {}
-    kernel = codec_kernels.causal_conv if several else codec_kernels.causal_conv_frame
+    kernel = kernels.causal_conv if several else kernels.causal_conv_frame
     with torch.cuda.device(padded.device):
         kernel[grid](
             *(padded, weight, bias, beside, out, F, H, W),
@@ -149,16 +149,16 @@ def doubled_eager(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def doubled_tiled(x: Tensor, weight: Tensor, bias: Tensor, tiling: Tiling) -> Tensor:
     """``doubled`` by the kernel, which never makes the doubled picture."""
-    from infinite_talk.ops import codec_kernels
+    from infinite_talk.ops.codec import kernels
 
     x = x.contiguous(memory_format=torch.channels_last)
     frames, K, H, W = x.shape
     N, last = len(weight), torch.channels_last
     out = torch.empty((frames, N, 2 * H, 2 * W), dtype=x.dtype, device=x.device, memory_format=last)
-    kernels = by_places(weight).permute(0, 1, 3, 4, 2).contiguous()
+    small = by_places(weight).permute(0, 1, 3, 4, 2).contiguous()
     with torch.cuda.device(x.device):
-        codec_kernels.doubled_conv[(_tiles(H * W, N, tiling), 4, frames)](
-            x, kernels, bias, out, H, W, K=K, N=N, **_constants(tiling)
+        kernels.doubled_conv[(_tiles(H * W, N, tiling), 4, frames)](
+            x, small, bias, out, H, W, K=K, N=N, **_constants(tiling)
         )
     return out
 

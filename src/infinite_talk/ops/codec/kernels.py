@@ -1,11 +1,9 @@
-# mypy: ignore-errors
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0912, PLR0913, PLR0915, PLR0917
-# Triton's language has no types and no lists of sums. ``ops/codec.py`` imports this where Triton is there.
-"""Triton kernels of the video codec: norm with SiLU into padded frames, and the causal 3x3x3 convolution.
+"""Triton kernels behind ``steps``: norm with SiLU into padded maps, and convolutions. Import only where Triton is.
 
 Maps are ``(B, F, H, W, C)`` without gaps, which torch calls ``channels_last_3d``. Padded maps have ``PAST`` frames
 in front and a border of zeros one pixel wide, so that a convolution reads without asking where it is.
 """
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
@@ -60,6 +58,31 @@ def _answer(out, shortcut, bias, total, pixel, column, there, N, HAS_SHORTCUT: t
     tl.store(out + place, total.to(out.dtype.element_ty), there)
 
 
+@triton.jit
+def _answers(
+    out, shortcut, bias, s0, s1, s2, pixel, column, there, left, jump, N, HAS_SHORTCUT: tl.constexpr,
+    FRAMES: tl.constexpr,
+):  # fmt: skip
+    """The tiles of ``FRAMES`` frames, ``jump`` numbers apart, of which ``left`` are kept."""
+    _answer(out, shortcut, bias, s0, pixel, column, there, N, HAS_SHORTCUT)
+    _answer(out + jump, shortcut + jump, bias, s1, pixel, column, there & (left > 1), N, HAS_SHORTCUT)
+    if FRAMES > 2:
+        out += 2 * jump
+        shortcut += 2 * jump
+        _answer(out, shortcut, bias, s2, pixel, column, there & (left > 2), N, HAS_SHORTCUT)
+
+
+@triton.jit
+def _products(u0, u1, u2, u3, u4, weight, apart, s0, s1, s2, FRAMES: tl.constexpr):
+    """Add what five frames of input give to the sums of three, with weights of three times, ``apart`` numbers apart."""
+    v0, v1, v2 = tl.load(weight), tl.load(weight + apart), tl.load(weight + 2 * apart)
+    s0 = tl.dot(u2, v2, tl.dot(u1, v1, tl.dot(u0, v0, s0)))
+    s1 = tl.dot(u3, v2, tl.dot(u2, v1, tl.dot(u1, v0, s1)))
+    if FRAMES > 2:
+        s2 = tl.dot(u4, v2, tl.dot(u3, v1, tl.dot(u2, v0, s2)))
+    return s0, s1, s2
+
+
 @triton.jit(do_not_specialize=["F"])
 def causal_conv(
     x, weight, bias, shortcut, out, F, H, W, K: tl.constexpr, N: tl.constexpr, HAS_SHORTCUT: tl.constexpr,
@@ -69,9 +92,9 @@ def causal_conv(
     """3x3x3 convolution of a padded map as a product of matrices that never stands in memory.
 
     A program computes ``FRAMES`` (2 or 3) frames of ``PIXELS`` pixels and ``WIDE + NARROW`` channels: 96 channels
-    are 64 and 32, as the sides of a tile are powers of two. Several frames share what they read: for each of the
-    9 places of the kernel in the plane, ``FRAMES + 2`` frames of input and 3 slices of weights serve
-    ``3 FRAMES`` products, where a program for each frame would read as much for 3.
+    are 64 and 32, as the sides of a tile are powers of two. The frames share what they read: for each of the 9
+    places of the kernel in the plane, ``FRAMES + 2`` frames of input and 3 slices of weights serve ``3 FRAMES``
+    products, where a program for each frame would read as much for 3.
 
     Args:
         x: ``(B, F + 2, H + 2, W + 2, K)``.
@@ -82,87 +105,48 @@ def causal_conv(
         DEPTH: channels of input at a time, a divisor of ``K``.
     """
     TILES: tl.constexpr = (N + WIDE + NARROW - 1) // (WIDE + NARROW)
-    tile, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    first = group * FRAMES
+    tile, first, batch = tl.program_id(0), tl.program_id(1) * FRAMES, tl.program_id(2)
     pixel = (tile // TILES) * PIXELS + tl.arange(0, PIXELS)
-    there = pixel < H * W
     clamped = tl.minimum(pixel, H * W - 1)
-    row_of = W + 2
+    step = tl.full((), K, tl.int64) * (H + 2) * (W + 2)  # numbers of a frame; offsets may exceed 31 bits
     depth = tl.arange(0, DEPTH)
-    step = tl.full((), K, tl.int64) * (H + 2) * row_of  # numbers of a frame; offsets may exceed 31 bits
-    base = x + (batch * (F + 2) + first) * step
-    read = ((clamped // W) * row_of + clamped % W)[:, None] * K + depth[None, :]
-    left = F + 1 - first  # frames beyond the last are never kept; the last one is read in their place
-    x0, x1, x2 = base, base + step, base + 2 * step
-    x3 = base + tl.minimum(3, left) * step
-    x4 = base + tl.minimum(4, left) * step
+    read = ((clamped // W) * (W + 2) + clamped % W)[:, None] * K + depth[None, :]
+    left = F - first  # frames beyond the last are never kept; the last one is read in their place
+    x0 = x + (batch * (F + 2) + first) * step
+    x3, x4 = x0 + tl.minimum(3, left + 1) * step, x0 + tl.minimum(4, left + 1) * step
     wide = (tile % TILES) * (WIDE + NARROW) + tl.arange(0, WIDE)
     seen_wide = weight + tl.minimum(wide, N - 1)[None, :] * (27 * K) + depth[:, None]
-    a0 = tl.zeros((PIXELS, WIDE), tl.float32)
-    if FRAMES > 1:
-        a1 = tl.zeros((PIXELS, WIDE), tl.float32)
-    if FRAMES > 2:
-        a2 = tl.zeros((PIXELS, WIDE), tl.float32)
+    a0, a1, a2 = _zeros(PIXELS, WIDE)
     if NARROW:
         narrow = (tile % TILES) * (WIDE + NARROW) + WIDE + tl.arange(0, NARROW)
         seen_narrow = weight + tl.minimum(narrow, N - 1)[None, :] * (27 * K) + depth[:, None]
-        b0 = tl.zeros((PIXELS, NARROW), tl.float32)
-        if FRAMES > 1:
-            b1 = tl.zeros((PIXELS, NARROW), tl.float32)
-        if FRAMES > 2:
-            b2 = tl.zeros((PIXELS, NARROW), tl.float32)
+        b0, b1, b2 = _zeros(PIXELS, NARROW)
     for part in tl.range(0, 9 * K // DEPTH, num_stages=STAGES):
         tap = part // (K // DEPTH)
-        at = (tap // 3 * row_of + tap % 3) * K + (part - tap * (K // DEPTH)) * DEPTH
-        u0, u1, u2 = tl.load(x0 + at + read), tl.load(x1 + at + read), tl.load(x2 + at + read)
-        v0 = tl.load(seen_wide + part * DEPTH)
-        v1 = tl.load(seen_wide + (9 * K + part * DEPTH))
-        v2 = tl.load(seen_wide + (18 * K + part * DEPTH))
-        a0 = tl.dot(u0, v0, a0)
-        a0 = tl.dot(u1, v1, a0)
-        a0 = tl.dot(u2, v2, a0)
-        if FRAMES > 1:
-            u3 = tl.load(x3 + at + read)
-            a1 = tl.dot(u1, v0, a1)
-            a1 = tl.dot(u2, v1, a1)
-            a1 = tl.dot(u3, v2, a1)
-        if FRAMES > 2:
-            u4 = tl.load(x4 + at + read)
-            a2 = tl.dot(u2, v0, a2)
-            a2 = tl.dot(u3, v1, a2)
-            a2 = tl.dot(u4, v2, a2)
+        at = (tap // 3 * (W + 2) + tap % 3) * K + (part - tap * (K // DEPTH)) * DEPTH
+        u0, u1, u2 = (
+            tl.load(x0 + at + read),
+            tl.load(x0 + step + at + read),
+            tl.load(x0 + 2 * step + at + read),
+        )
+        u3 = tl.load(x3 + at + read)
+        u4 = tl.load(x4 + at + read) if FRAMES > 2 else u3
+        a0, a1, a2 = _products(u0, u1, u2, u3, u4, seen_wide + part * DEPTH, 9 * K, a0, a1, a2, FRAMES)
         if NARROW:
-            w0 = tl.load(seen_narrow + part * DEPTH)
-            w1 = tl.load(seen_narrow + (9 * K + part * DEPTH))
-            w2 = tl.load(seen_narrow + (18 * K + part * DEPTH))
-            b0 = tl.dot(u0, w0, b0)
-            b0 = tl.dot(u1, w1, b0)
-            b0 = tl.dot(u2, w2, b0)
-            if FRAMES > 1:
-                b1 = tl.dot(u1, w0, b1)
-                b1 = tl.dot(u2, w1, b1)
-                b1 = tl.dot(u3, w2, b1)
-            if FRAMES > 2:
-                b2 = tl.dot(u2, w0, b2)
-                b2 = tl.dot(u3, w1, b2)
-                b2 = tl.dot(u4, w2, b2)
+            b0, b1, b2 = _products(u0, u1, u2, u3, u4, seen_narrow + part * DEPTH, 9 * K, b0, b1, b2, FRAMES)
     jump = tl.full((), N, tl.int64) * H * W
-    start = (batch * F + first) * jump
-    out += start
-    shortcut += start
-    _answer(out, shortcut, bias, a0, pixel, wide, there, N, HAS_SHORTCUT)
+    out += (batch * F + first) * jump
+    shortcut += (batch * F + first) * jump
+    there = pixel < H * W
+    _answers(out, shortcut, bias, a0, a1, a2, pixel, wide, there, left, jump, N, HAS_SHORTCUT, FRAMES)
     if NARROW:
-        _answer(out, shortcut, bias, b0, pixel, narrow, there, N, HAS_SHORTCUT)
-    if FRAMES > 1:
-        kept = there & (first + 1 < F)
-        _answer(out + jump, shortcut + jump, bias, a1, pixel, wide, kept, N, HAS_SHORTCUT)
-        if NARROW:
-            _answer(out + jump, shortcut + jump, bias, b1, pixel, narrow, kept, N, HAS_SHORTCUT)
-    if FRAMES > 2:
-        kept = there & (first + 2 < F)
-        _answer(out + 2 * jump, shortcut + 2 * jump, bias, a2, pixel, wide, kept, N, HAS_SHORTCUT)
-        if NARROW:
-            _answer(out + 2 * jump, shortcut + 2 * jump, bias, b2, pixel, narrow, kept, N, HAS_SHORTCUT)
+        _answers(out, shortcut, bias, b0, b1, b2, pixel, narrow, there, left, jump, N, HAS_SHORTCUT, FRAMES)
+
+
+@triton.jit
+def _zeros(PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
+    empty = tl.zeros((PIXELS, CHANNELS), tl.float32)
+    return empty, empty, empty
 
 
 @triton.jit(do_not_specialize=["F"])
