@@ -6,9 +6,10 @@
 Random weights of full size, scaled so that the stream stays at the size of a trained one. Times are medians by
 the GPU's clock after warming up. Four questions, each with its key in the JSON:
 
-``decode``, ``encode``: seconds, peak memory and distance from float32 (largest and mean, of [-1, 1]) by dtype,
-latent frames at once and ``cudnn.benchmark``. ``convolutions``: TFLOP/s of each distinct 3x3x3 and 3x3
-convolution by its ways. ``elementwise``: milliseconds and GB/s of norm, SiLU and joining with the past.
+``decode``, ``encode``: seconds, peak memory and distance from float32 (largest and mean, of [-1, 1]) by dtype and
+latent frames at once, with the codec's own kernels, and plain with and without ``cudnn.benchmark``.
+``convolutions``: TFLOP/s of each distinct 3x3x3 and 3x3 convolution by cuDNN's ways. ``elementwise``: milliseconds
+and GB/s of norm, SiLU and joining with the past.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import Any
 
 import torch
@@ -29,11 +29,14 @@ from bench.common import parser, save
 from infinite_talk.memory.sizes import WAN_VAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vae.layers import CausalConv3d, ChannelNorm, sum_of_frames
+from infinite_talk.ops import codec
 from infinite_talk.ops.attention.stopwatch import seconds_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 QUESTIONS = ("decode", "encode", "convolutions", "elementwise")
-CHUNKS = (1, 2, 4, 7, 21)
+CHUNKS = (1, 3, 6, 21)
+USUAL = 6
+"""Latent frames at once in a run of 480p (``MAP_BYTES_GPU``)."""
 FRAMES = 21
 """Frames of a convolution that is timed alone: enough to fill the card, few enough for a minute in all."""
 
@@ -234,6 +237,28 @@ def elementwise(
     return rows
 
 
+def variants(what: str, dtype: str) -> list[tuple[int, bool, bool]]:
+    """Latent frames at once, ``cudnn.benchmark``, without the kernels: what is measured of a dtype."""
+    usual = USUAL if what == "decode" else 3
+    if dtype == "fp32":
+        return [(min(4, usual), False, True)]
+    plain = [(usual, False, True), (usual, True, True)]
+    sizes = CHUNKS if dtype == "fp16" and what == "decode" else (usual,)
+    return [*((size, False, False) for size in sizes), *plain]
+
+
+@contextmanager
+def without_kernels(plain: bool) -> Iterator[None]:
+    """The codec as it is without its own kernels, where ``plain``."""
+    before = codec.fused
+    if plain:
+        codec.fused = lambda _x: False
+    try:
+        yield
+    finally:
+        codec.fused = before
+
+
 @torch.inference_mode()
 def passes(what: str, device: torch.device, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Decode a window, or encode 9 frames, in each precision and in pieces of each size."""
@@ -253,14 +278,17 @@ def passes(what: str, device: torch.device, options: argparse.Namespace) -> list
     rows.append({"spread": float(expected.std()), "largest": float(expected.abs().max())})
     for name in options.dtypes:
         vae = full_vae(device, DTYPES[name], options.seed)
-        for at_once, tuned in product(CHUNKS if what == "decode" else (1, 3), (False, True)):
-            if name == "fp32" and at_once > 4:
-                continue
-            row: dict[str, Any] = {"dtype": name, "latents_at_once": at_once, "benchmark": tuned}
+        for at_once, tuned, plain in variants(what, name):
+            row: dict[str, Any] = {
+                "dtype": name,
+                "latents_at_once": at_once,
+                "benchmark": tuned,
+                "plain": plain,
+            }
             try:
-                with autotuned(tuned):
-                    row |= timed(partial(call, vae, at_once), device, options.repeats)
+                with autotuned(tuned), without_kernels(plain):
                     row["error"] = apart(call(vae, at_once), expected)
+                    row |= timed(partial(call, vae, at_once), device, options.repeats)
             except torch.cuda.OutOfMemoryError:
                 row["out_of_memory"] = True
             rows.append(row)
