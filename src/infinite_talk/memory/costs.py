@@ -67,6 +67,8 @@ def linear_workspace(model: ModelSizes, rows: int) -> float:
         return float(min(rows, _PIECE) * config.ffn_dim * 9)
     if kept.name.startswith("fp4_scaled_fast"):
         return float((min(rows, _PIECE) * 16 + rows * 0.6) * config.ffn_dim)
+    if kept.name.startswith("fp8") and kept.name.endswith("_fast") and model.fused:
+        return 0.0  # the fused operations write 8 bits instead of plain numbers
     if kept.name.endswith("_fast"):  # scaled in their own dtype, then in 8 bits
         return float(rows * config.ffn_dim * (base + 1))
     narrow = kept.name.startswith(("nf4", "fp4"))
@@ -81,7 +83,7 @@ def denoise_need(model: ModelSizes, work: Work, rows: int | None, *, kept: bool)
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
     latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
     stream = float(tokens * config.dim * base)
-    block = float(block_workspace(config, tokens, base, rows, people=work.people))
+    block = float(block_workspace(config, tokens, base, rows, people=work.people, fused=model.fused))
     block += linear_workspace(model, min(rows or tokens, tokens))
     # The time embedding widens its largest matrix to float32 while the tokens wait.
     time = 24.0 * config.dim**2

@@ -70,6 +70,8 @@ class ModelSizes:
     """In which the matrices of the blocks are kept; ``None``: plain."""
     vae_base: int = 2
     """Bytes of a number in the codec: 2 on a GPU, 4 on a CPU and in a bundle."""
+    fused: bool = False
+    """Whether the transformer's operations are fused, as on GPUs with Triton."""
     disk: float = 0.0
     """Bytes of the model's files."""
 
@@ -195,8 +197,12 @@ def sizes_for(
     )
 
 
-def full_sizes(kept: Format | str | None = None, *, base: int = 2, name: str = "14B") -> ModelSizes:
+def full_sizes(
+    kept: Format | str | None = None, *, base: int = 2, name: str = "14B", fused: bool = True
+) -> ModelSizes:
     """InfiniteTalk on Wan2.1-I2V-14B with its published encoders: text in bf16, picture in fp16, speech in fp32.
+
+    ``fused``: as on GPUs with Triton.
 
     Numbers of weights are those of the published files (``text`` 5,680,910,336; ``vision`` the image tower
     without its last block; ``speech`` 94,371,712).
@@ -219,7 +225,7 @@ def full_sizes(kept: Format | str | None = None, *, base: int = 2, name: str = "
         ),
     )
     files = 2.0 * (text + vision) + 4.0 * (speech + codec_weights(WAN_VAE))
-    return replace(model, disk=model.blocks + model.rest + files)
+    return replace(model, disk=model.blocks + model.rest + files, fused=fused)
 
 
 WAN_VAE = VAEConfig.from_json(
