@@ -22,7 +22,6 @@ from infinite_talk.memory.work import Work
 from infinite_talk.memory.workspace import block_workspace, condition_bytes
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.models.vae import VAEConfig
-from infinite_talk.models.vae.config import MAP_BYTES
 from infinite_talk.models.vae.tiles import decoder_reach, encoder_reach, spans
 
 SPEECH_CHUNK = 2000
@@ -97,42 +96,45 @@ def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *,
 
     All the while lives the video; with tiles also what the decoder makes of the whole latent to begin with.
     """
-    config, base = model.vae, model.vae_base
+    config, base, fused = model.vae, model.vae_base, gpu and model.vae_base == 2
     latents = max(1, frames // config.temporal_stride)
     held = work.video + 4.0 * config.z_dim * work.latents * work.places
     colours = 2 * work.video  # correction and rounding make copies when the codec has let go
     if tile is None:
         whole = latents >= work.latents
-        need = decode_pass(config, work.places, work.latents if whole else latents, base, whole=whole)
+        need = decode_pass(
+            config, work.places, work.latents if whole else latents, base, whole=whole, fused=fused
+        )
         # What was decoded last is there until it has its place, and a whole one until it is clamped.
         last = 2 * work.video if whole else 24.0 * frames * work.pixels
         kernels = convolution_workspace(config, work.pixels, min(frames, work.frames), base) if gpu else 0.0
         return Need(held, max(need.work + need.state + last + kernels, colours))
     held += features_of(config, work, base)
-    start = start_pass(config, work.places, latents, base)
+    start = start_pass(config, work.places, latents, base, fused=fused)
     places = tile_places(config, work, tile, decoder_reach(config))
-    rise = rising_pass(config, places, latents, base)
+    rise = rising_pass(config, places, latents, base, fused=fused)
     pixels = places * config.spatial_stride**2
     last = 24.0 * frames * pixels
     kernels = convolution_workspace(config, pixels, frames, base) if gpu else 0.0
     return Need(held, max(rise.work + rise.state + last + kernels, start.work + start.state, colours))
 
 
-def encode_need(model: ModelSizes, work: Work, tile: int | None, *, gpu: bool = False) -> Need:
-    """The reference video of a window encoded: at once if it is small, else as ``encode_pieces`` does it."""
-    config, base = model.vae, model.vae_base
+def encode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *, gpu: bool = False) -> Need:
+    """The reference video of a window encoded ``frames`` frames at a time, as ``encode_pieces`` does it."""
+    config, base, fused = model.vae, model.vae_base, gpu and model.vae_base == 2
     held = work.video + 4.0 * config.z_dim * work.latents * work.places
+    frames = max(config.temporal_stride, frames)
     if tile is None:
-        whole = work.frames * work.pixels * base * config.dim / config.patch**2 <= MAP_BYTES
-        frames = work.frames if whole else config.temporal_stride
-        need = encode_pass(config, work.pixels, frames, base, whole=whole)
+        whole = frames >= work.latents * config.temporal_stride
+        frames = work.frames if whole else frames
+        need = encode_pass(config, work.pixels, frames, base, whole=whole, fused=fused)
         kernels = convolution_workspace(config, work.pixels, frames, base) if gpu else 0.0
         return Need(held, need.work + need.state + kernels)
     held += features_of(config, work, base)
     pixels = tile_places(config, work, tile, encoder_reach(config)) * config.spatial_stride**2
-    fall = falling_pass(config, pixels, config.temporal_stride, base)
-    finish = finish_pass(config, work.pixels, config.temporal_stride, base)
-    kernels = convolution_workspace(config, pixels, config.temporal_stride, base) if gpu else 0.0
+    fall = falling_pass(config, pixels, frames, base, fused=fused)
+    finish = finish_pass(config, work.pixels, frames, base, fused=fused)
+    kernels = convolution_workspace(config, pixels, frames, base) if gpu else 0.0
     return Need(held, max(fall.work + fall.state + kernels, finish.work + finish.state))
 
 

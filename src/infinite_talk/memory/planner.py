@@ -34,7 +34,7 @@ from infinite_talk.memory.stages import (
     stages_of,
 )
 from infinite_talk.memory.work import Work
-from infinite_talk.models.vae.config import MAP_BYTES
+from infinite_talk.models.vae.config import MAP_BYTES, MAP_BYTES_GPU
 from infinite_talk.models.vae.tiles import decoder_reach
 from infinite_talk.settings import Memory
 
@@ -164,7 +164,7 @@ def choices(model: ModelSizes, work: Work, asked: Memory, limit: float, *, gpu: 
         for keep, swap, prefetch in _places(model, asked, gpu=gpu):
             streamed = gpu and not keep and not _text_fits(model, work, swap, prefetch, limit)
             for kept, rows in _pieces(model, work):
-                for frames in _frames(model, work, tile):
+                for frames in _frames(model, work, tile, gpu=gpu):
                     yield Choice(keep, streamed, swap, prefetch, kept, rows, frames, tile)
     if gpu and asked.prefetch_blocks is None and asked.blocks_to_swap != 0:
         yield from choices(model, work, replace(asked, prefetch_blocks=0), limit, gpu=gpu)
@@ -202,14 +202,15 @@ def _pieces(model: ModelSizes, work: Work) -> list[tuple[bool, int | None]]:
     return [(True, None), (False, None), *((False, rows) for rows in ROWS if rows < tokens)]
 
 
-def _frames(model: ModelSizes, work: Work, tile: int | None) -> list[int]:
+def _frames(model: ModelSizes, work: Work, tile: int | None, *, gpu: bool) -> list[int]:
     """From the whole window, if it is small, down to one latent frame."""
     config = model.vae
     pixels = work.pixels
     if tile is not None:
         pixels = costs.tile_places(config, work, tile, decoder_reach(config)) * config.spatial_stride**2
     map_of_one = config.temporal_stride * pixels * model.vae_base * config.dim / config.patch**2
-    latents = min(work.latents, max(1, int(MAP_BYTES / map_of_one)))
+    most = MAP_BYTES_GPU if gpu else MAP_BYTES
+    latents = min(work.latents, max(1, int(most / map_of_one)))
     found = []
     while latents >= 1:
         found.append(latents * config.temporal_stride)

@@ -75,7 +75,7 @@ class Needs:
         yield "text", model.text.resident(choice.text_streamed), Need(0.0, model.text.work)
         yield "speech", model.speech.weights, Need(0.0, model.speech.work)
         yield "image", model.vision.weights, Need(0.0, model.vision.work)
-        yield "encode", self.codec, self.encode(choice.tile)
+        yield "encode", self.codec, self.encode(choice.frames, choice.tile)
         yield "denoise", 0.0, self.denoise(choice.keys_kept, choice.rows)
         yield "decode", self.codec, self.decode(choice.frames, choice.tile)
 
