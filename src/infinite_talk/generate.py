@@ -19,7 +19,7 @@ from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.media.colour import ColourReference, match_colour
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.plan.windows import plan_official, plan_windows
-from infinite_talk.presets import Defaults, given
+from infinite_talk.presets import given
 from infinite_talk.progress import Clock, Listener, Phase, silent
 from infinite_talk.request import Compat, Request
 from infinite_talk.rooms import Rooms
@@ -54,7 +54,7 @@ def generate(
     references.at(plan.windows[start.window].reference)  # before the transformer needs the memory
     motion, colours = start.motion, None
     with rooms.using(rooms.transformer) as transformer:
-        denoiser = denoiser_for(request, sampler, transformer, rooms.defaults)
+        denoiser = denoiser_for(request, sampler, transformer, rooms)
         for window in plan.windows[start.window :]:
             began = perf_counter()
             clock.phase(Phase.SAMPLING)
@@ -84,13 +84,11 @@ OFFICIAL_MAX_FRAMES = 1000
 """Where the official program stops when it is not told."""
 
 
-def denoiser_for(
-    request: Request, sampler: Sampler, transformer: WanTransformer, defaults: Defaults
-) -> Denoiser:
+def denoiser_for(request: Request, sampler: Sampler, transformer: WanTransformer, rooms: Rooms) -> Denoiser:
     """The transformer, inside a step cache when the request wants one, with LoRA strengths that follow the steps."""
-    denoiser: Denoiser = Plain(transformer)
+    denoiser: Denoiser = Plain(transformer, batched=rooms.batch_branches)
     if request.step_cache is not None:
-        coefficients = defaults.step_cache_for(request.size)
+        coefficients = rooms.defaults.step_cache_for(request.size)
         denoiser = step_cache(transformer, sampler, request.step_cache, coefficients)
     strengths = varying_strengths(transformer)
     return denoiser if strengths is None else WithStrengths(denoiser, strengths)

@@ -78,6 +78,8 @@ class Rooms:
     """What runs, for people: ``"cuda, bf16, attention sdpa"``."""
     decode_frames: int | None = None
     """Video frames that the codec takes at a time; ``None``: what ``MAP_BYTES`` allows."""
+    batch_branches: bool = False
+    """The guidance branches of a step are one batch, or follow one another."""
     vae_tile: int | None = None
     """Side in pixels of the tiles in which the codec works; ``None``: whole frames."""
 
