@@ -16,6 +16,7 @@ from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vae.config import MAP_BYTES
+from infinite_talk.models.vae.still import encode_still
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
 from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE
@@ -100,6 +101,16 @@ class Rooms:
             if self.vae_tile is None and video[0, 0].numel() * _bytes_per_pixel(vae) <= MAP_BYTES:
                 return vae.encode(video)[0]
             return vae.encode_pieces(video, self.vae_tile)[0]
+
+    @torch.inference_mode()
+    def encode_still(self, picture: torch.Tensor, frames: int, colour: float) -> torch.Tensor:
+        """As ``encode_video`` of ``picture`` ``(3, H, W)`` and ``frames - 1`` frames of ``colour`` behind it."""
+        with self.using(self.vae) as vae:
+            if self.vae_tile is None:
+                return encode_still(vae, picture[None].to(self.device, torch.float32), frames, colour)[0]
+        video = torch.full((3, frames, *picture.shape[1:]), colour, device=picture.device)
+        video[:, 0] = picture
+        return self.encode_video(video)
 
     @torch.inference_mode()
     def decode_video(self, latent: torch.Tensor) -> torch.Tensor:

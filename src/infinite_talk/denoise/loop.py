@@ -9,6 +9,7 @@ import torch
 from infinite_talk.denoise.denoiser import Denoiser, Question, answers
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.errors import NumericalError
+from infinite_talk.ops.host import to_device
 from infinite_talk.types import Guide
 
 
@@ -37,7 +38,7 @@ def denoise(
     guidance, stepper = sampler.guidance(), sampler.stepper()
     conditions = {branch: denoiser.condition(guide, branch) for branch in guidance.branches}
     times = sampler.times_on(guide.motion.device)
-    latent = _hold(noise.to(guide.motion.device, torch.float32), guide.motion)
+    latent = _hold(to_device(noise.float(), guide.motion.device), guide.motion)
     for step in range(sampler.steps):
         questions = [Question(step, times[step], branch, conditions[branch]) for branch in guidance.branches]
         velocity = guidance.combine(answers(denoiser, latent, questions))
