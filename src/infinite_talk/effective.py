@@ -8,6 +8,7 @@ import torch
 
 from infinite_talk.device import choose_device, choose_dtype, precision_of
 from infinite_talk.ops.attention import Resolved, resolve
+from infinite_talk.ops.fused import FusedOps, fused_ops
 from infinite_talk.settings import Precision, Quantization, Settings
 from infinite_talk.weights.precision import Policy, capability_of, policy_for
 
@@ -21,6 +22,7 @@ class Effective:
     dtype: torch.dtype  # the same, as torch calls it
     policy: Policy
     attention: Resolved
+    ops: FusedOps
     notes: tuple[str, ...]  # one line for each thing that is not what was asked for
 
     @property
@@ -51,5 +53,6 @@ def effective(settings: Settings, *, gguf: bool, head_dim: int) -> Effective:
         settings.quantization, capability_of(device), strict=settings.strict, gguf=gguf
     )
     attention = resolve(settings.attention, device, dtype, strict=settings.strict, head_dim=head_dim)
-    notes = tuple(note for note in (packing_note, attention.note) if note)
-    return Effective(device, precision_of(settings, device), dtype, policy, attention, notes)
+    ops, ops_note = fused_ops(device)
+    notes = tuple(note for note in (packing_note, attention.note, ops_note) if note)
+    return Effective(device, precision_of(settings, device), dtype, policy, attention, ops, notes)

@@ -231,7 +231,7 @@ class Runtime:
         shapes = shapes_of(opened.weights)
         merging = Merging(merged, how.policy, shapes, fallback=Q8_0) if merged else None
         transformer = build(
-            lambda: WanTransformer(opened.config, attention=how.attention.kernel),
+            lambda: WanTransformer(opened.config, attention=how.attention.kernel, ops=how.ops),
             opened.weights,
             dtype=how.dtype,
             device=how.device,

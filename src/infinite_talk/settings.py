@@ -64,6 +64,7 @@ class Attention(StrEnum):
     SDPA = "sdpa"
     FLASH_ATTN_2 = "flash_attn_2"
     FLASH_ATTN_3 = "flash_attn_3"
+    FLASH_ATTN_3_FP8 = "flash_attn_3_fp8"
     FLASH_ATTN_4 = "flash_attn_4"
     SAGEATTN = "sageattn"
     SAGEATTN_3 = "sageattn_3"

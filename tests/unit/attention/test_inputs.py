@@ -188,8 +188,9 @@ def test_who_is_who_is_never_decided_by_an_approximate_kernel() -> None:
         given_ = inputs(people=2)
         made(latent(), TIMES, made.condition(**given_))
         expected = model()(latent(), TIMES, model().condition(**given_))
-    # Two blocks of self, text, image and speech, and no class maps: those have more zeros than numbers.
-    assert len(calls) == 2 * 4 and all((x == 0).float().mean() < 0.5 for x in calls)
+    # Two blocks of self, text and image, and no class maps: those have more zeros than numbers. Speech with few
+    # keys is no kernel's matter (``grouped_attention``).
+    assert len(calls) == 2 * 3 and all((x == 0).float().mean() < 0.5 for x in calls)
     torch.testing.assert_close(
         made(latent(), TIMES, made.condition(**given_)), expected, atol=1e-4, rtol=1e-4
     )

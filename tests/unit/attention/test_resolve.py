@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from infinite_talk.errors import CapabilityError
-from infinite_talk.ops.attention import CHAIN, KERNELS, eager, resolve, sdpa
+from infinite_talk.ops.attention import KERNELS, SUBSTITUTES, eager, resolve, sdpa
 from infinite_talk.ops.attention.base import GPUs, HeadSizes, Source
 from infinite_talk.ops.attention.machine import Here
 from infinite_talk.ops.attention.packages import has_module, installed
@@ -40,7 +40,7 @@ def test_every_name_that_can_be_chosen_has_an_entry() -> None:
 def test_every_entry_says_how_to_get_it(name: str) -> None:
     kernel = KERNELS[name]
     assert kernel.name == name and kernel.get.endswith(".") and kernel.title
-    assert kernel.exact or Attention(name) in CHAIN, "only approximate kernels have a substitute"
+    assert kernel.exact or Attention(name) in SUBSTITUTES, "only approximate kernels have a substitute"
 
 
 @pytest.mark.parametrize(("asked", "kernel"), [("auto", sdpa), ("sdpa", sdpa), ("eager", eager)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +13,30 @@ from infinite_talk.models.dit.config import DiTConfig
 from infinite_talk.models.dit.people import class_maps, query_positions
 from infinite_talk.models.dit.speech import SpeechAttention
 from infinite_talk.ops.attention import AttentionCallable, exact
-from infinite_talk.ops.norms import LayerNorm, RMSNorm, layer_norm
+from infinite_talk.ops.fused import FusedOps
+from infinite_talk.ops.linear import Activations, takes_float8
+from infinite_talk.ops.norms import LayerNorm, RMSNorm
 from infinite_talk.ops.pieces import by_pieces, cuts_of
-from infinite_talk.ops.rope import Rotation, line_rotation, rotate
+from infinite_talk.ops.rope import Rotation, line_rotation
 
-Rows = Callable[[slice], Tensor]
+Rows = Callable[[slice], Activations]
 """Gives some of the rows ``(B, n, D)`` of a tensor that need not exist as a whole."""
+
+
+class Attended(NamedTuple):
+    """What the self-attention of a block found."""
+
+    update: Tensor  # (B, N, D)
+    maps: Tensor | None  # (B, N, P + 1): how much each token attends to each class of the first frame
 
 
 class SelfAttention(nn.Module):
     """All tokens of the window attend to each other, with positions in time, height and width."""
 
-    def __init__(self, config: DiTConfig, attention: AttentionCallable) -> None:
+    def __init__(self, config: DiTConfig, attention: AttentionCallable, ops: FusedOps) -> None:
         super().__init__()
         self.heads = config.num_heads
-        self.attention = attention
+        self.attention, self.ops = attention, ops
         self.q = nn.Linear(config.dim, config.dim)
         self.k = nn.Linear(config.dim, config.dim)
         self.v = nn.Linear(config.dim, config.dim)
@@ -36,9 +46,8 @@ class SelfAttention(nn.Module):
 
     def forward(
         self, normed: Rows, rotation: Rotation, classes: Tensor | None, cuts: Sequence[slice]
-    ) -> tuple[Tensor, Tensor | None]:
-        """All tokens, asked for piece by piece -> their update (B, N, D) and, given ``classes``, the class
-        maps (B, N, P + 1).
+    ) -> Attended:
+        """All tokens, asked for piece by piece -> their update and, given ``classes``, the class maps.
 
         Keys and values of all tokens exist at once; queries and answers, which need no other rows, do not.
         """
@@ -51,31 +60,30 @@ class SelfAttention(nn.Module):
             found = by_pieces(
                 lambda rows: self._answer(normed(rows), part_of(rotation, rows), k, v, classes), cuts
             )
-        return found[0], None if classes is None else found[1]
+        return Attended(found[0], None if classes is None else found[1])
 
-    def _keys_values(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+    def _keys_values(self, x: Activations, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """Rotated keys and values, ``(B, n, heads, d)``."""
-        return rotate(self._split(self.norm_k(self.k(x))), rotation), self._split(self.v(x))
+        k = self.ops.rms_rotate(self.k(x), self.norm_k, self.heads, rotation)
+        return k, torch.unflatten(self.v(x), -1, (self.heads, -1))
 
     def _answer(
-        self, x: Tensor, rotation: Rotation, k: Tensor, v: Tensor, classes: Tensor | None
+        self, x: Activations, rotation: Rotation, k: Tensor, v: Tensor, classes: Tensor | None
     ) -> tuple[Tensor, ...]:
-        q = rotate(self._split(self.norm_q(self.q(x))), rotation).transpose(1, 2)
+        q = self.ops.rms_rotate(self.q(x), self.norm_q, self.heads, rotation).transpose(1, 2)
         k, v = k.transpose(1, 2), v.transpose(1, 2)
-        out: Tensor = self.o(self.attention(q, k, v).transpose(1, 2).flatten(2))
+        found = self.attention(q, k, v).transpose(1, 2).flatten(2)
+        out: Tensor = self.o(self.ops.total(found, None, narrow=takes_float8(self.o, dtype=found.dtype)))
         return (out,) if classes is None else (out, class_maps(q, k, classes, exact(self.attention)))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return torch.unflatten(x, -1, (self.heads, -1))  # (B, N, heads, d)
 
 
 class CrossAttention(nn.Module):
     """Tokens attend to the text and, with keys of its own, to the reference picture; the answers add up."""
 
-    def __init__(self, config: DiTConfig, attention: AttentionCallable) -> None:
+    def __init__(self, config: DiTConfig, attention: AttentionCallable, ops: FusedOps) -> None:
         super().__init__()
         self.heads = config.num_heads
-        self.attention = attention
+        self.attention, self.ops = attention, ops
         self.q = nn.Linear(config.dim, config.dim)
         self.k = nn.Linear(config.dim, config.dim)
         self.v = nn.Linear(config.dim, config.dim)
@@ -94,10 +102,10 @@ class CrossAttention(nn.Module):
         """Keys and values ``(B, heads, L, d)`` of embedded image features ``(B, L, D)``."""
         return KeysValues(self._split(self.norm_k_img(self.k_img(image))), self._split(self.v_img(image)))
 
-    def forward(self, x: Tensor, text: KeysValues, image: KeysValues) -> Tensor:
-        q = self._split(self.norm_q(self.q(x)))
-        found = self.attention(q, text.k, text.v) + self.attention(q, image.k, image.v)
-        out: Tensor = self.o(found.transpose(1, 2).flatten(2))
+    def forward(self, x: Activations, text: KeysValues, image: KeysValues) -> Tensor:
+        q = self.ops.rms_rotate(self.q(x), self.norm_q, self.heads, None).transpose(1, 2)
+        told, seen = (self.attention(q, own.k, own.v).transpose(1, 2).flatten(2) for own in (text, image))
+        out: Tensor = self.o(self.ops.total(told, seen, narrow=takes_float8(self.o, dtype=told.dtype)))
         return out
 
     def _split(self, x: Tensor) -> Tensor:
@@ -107,14 +115,14 @@ class CrossAttention(nn.Module):
 class Block(nn.Module):
     """Modulated self-attention, plain cross-attentions, modulated feed-forward, each added to the stream."""
 
-    def __init__(self, config: DiTConfig, attention: AttentionCallable) -> None:
+    def __init__(self, config: DiTConfig, attention: AttentionCallable, ops: FusedOps) -> None:
         super().__init__()
-        self.config = config
-        self.self_attn = SelfAttention(config, attention)
+        self.config, self.ops = config, ops
+        self.self_attn = SelfAttention(config, attention, ops)
         self.norm3 = LayerNorm(config.dim, eps=config.eps)
-        self.cross_attn = CrossAttention(config, attention)
+        self.cross_attn = CrossAttention(config, attention, ops)
         self.norm_x = LayerNorm(config.dim, eps=config.eps)
-        self.audio_cross_attn = SpeechAttention(config, attention)
+        self.audio_cross_attn = SpeechAttention(config, attention, ops)
         self.ffn = nn.Sequential(
             nn.Linear(config.dim, config.ffn_dim),
             nn.GELU(approximate="tanh"),
@@ -123,33 +131,69 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
         self.rows_at_once: int | None = None
 
-    def forward(self, x: Tensor, e0: Tensor, condition: Condition, own: BlockCondition) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        e0: Tensor,
+        condition: Condition,
+        own: BlockCondition,
+        attended: Attended | None = None,
+    ) -> Tensor:
         """Advance the stream.
 
         Args:
             x: tokens ``(B, N, D)``.
             e0: modulation of the time step, float32 ``(B, 6, D)``.
             own: this block's keys and values, of ``keys_values``.
+            attended: what ``attend`` says, if it is known already.
         """
-        frames, rows, columns = condition.grid
-        cuts = cuts_of(frames, rows * columns, self.rows_at_once)
-        m = (self.modulation.float() + e0).unsqueeze(2).unbind(1)  # six of (B, 1, D), float32
-        eps = self.config.eps
-        update, maps = self.self_attn(
-            lambda piece: modulate(x[:, piece], m[0], m[1], eps), condition.rotation, condition.classes, cuts
-        )
+        update, maps = attended or self.attend(x, e0, condition)
         who = self._who(maps)
+        frames, rows, columns = condition.grid
+        m = self._modulation(e0)
 
         def rest(piece: slice) -> tuple[Tensor]:
-            y = gate(x[:, piece], update[:, piece], m[2])
-            y = y + self.cross_attn(self.norm3(y), own.text, own.image)
+            y, h = self.ops.add_norm(
+                *(x[:, piece], update[:, piece], m[2]),
+                *(self.norm3.weight, self.norm3.bias, self.norm3.eps),
+                narrow=takes_float8(self.cross_attn.q, dtype=x.dtype),
+            )
+            y, h = self.ops.add_norm(
+                *(y, self.cross_attn(h, own.text, own.image), None),
+                *(self.norm_x.weight, self.norm_x.bias, self.norm_x.eps),
+                own=True,
+            )
             first, last = piece.start // (rows * columns), -(-piece.stop // (rows * columns))
-            voices = None if who is None else part_of(who, piece)
             speech = frames_of(own.speech, first, last, frames)
-            y = y + self.audio_cross_attn(self.norm_x(y), speech, last - first, voices)
-            return (gate(y, self.ffn(modulate(y, m[3], m[4], eps)), m[5]),)
+            voices = None if who is None else part_of(who, piece)
+            y, h = self.ops.add_norm(
+                *(y, self.audio_cross_attn(h, speech, last - first, voices), None),
+                *(m[4], m[3], self.config.eps),
+                narrow=takes_float8(self.ffn[0], dtype=x.dtype),
+                own=True,
+            )
+            inner = self.ops.gelu(self.ffn[0], h, narrow=takes_float8(self.ffn[2], dtype=x.dtype))
+            del h  # each is hundreds of megabytes
+            h = self.ffn[2](inner)
+            del inner
+            return (self.ops.add(y, h, m[5], own=True),)
 
-        return by_pieces(rest, cuts)[0]
+        return by_pieces(rest, cuts_of(frames, rows * columns, self.rows_at_once))[0]
+
+    def attend(self, x: Tensor, e0: Tensor, condition: Condition) -> Attended:
+        """The self-attention, which sees nothing of what guidance branches differ in."""
+        frames, rows, columns = condition.grid
+        m, attention = self._modulation(e0), self.self_attn
+        narrow = takes_float8(attention.q, attention.k, attention.v, dtype=x.dtype)
+        return cast(
+            "Attended",
+            attention(
+                lambda piece: self.ops.norm(x[:, piece], m[1], m[0], self.config.eps, narrow=narrow),
+                condition.rotation,
+                condition.classes,
+                cuts_of(frames, rows * columns, self.rows_at_once),
+            ),
+        )
 
     def keys_values(self, context: Context) -> BlockCondition:
         """What this block attends to."""
@@ -171,6 +215,11 @@ class Block(nn.Module):
         """Of speech tokens ``(B, T, L, output_dim)``."""
         return self.audio_cross_attn.keys_values(speech, voices)
 
+    def _modulation(self, e0: Tensor) -> tuple[Tensor, ...]:
+        """Shift, factor and gate of the self-attention, then of the feed-forward; ``(B, 1, D)`` float32."""
+        shift, scale, amount, *last = (self.modulation.float() + e0).unsqueeze(2).unbind(1)
+        return shift, 1 + scale, amount, last[0], 1 + last[1], last[2]
+
     def _who(self, maps: Tensor | None) -> Rotation | None:
         """Rotation of the speech queries; one person needs none."""
         if maps is None:
@@ -189,13 +238,3 @@ def frames_of(speech: KeysValues, first: int, last: int, frames: int) -> KeysVal
 def part_of(rotation: Rotation, rows: slice) -> Rotation:
     """The angles of some of the tokens."""
     return Rotation(rotation.cos[..., rows, :], rotation.sin[..., rows, :])
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """Normalise, then scale and shift in float32; the dtype of ``x`` comes back."""
-    return (layer_norm(x, eps).float() * (1 + scale) + shift).to(x.dtype)
-
-
-def gate(x: Tensor, update: Tensor, amount: Tensor) -> Tensor:
-    """``x + update * amount`` in float32; the dtype of ``x`` comes back."""
-    return (x.float() + update.float() * amount).to(x.dtype)

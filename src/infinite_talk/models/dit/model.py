@@ -18,18 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infinite_talk.models.dit.blocks import Block, modulate
-from infinite_talk.models.dit.condition import (
-    Condition,
-    ConditionCache,
-    once,
-)
+from infinite_talk.models.dit.blocks import Attended, Block
+from infinite_talk.models.dit.condition import BlockCondition, Condition, ConditionCache, once
 from infinite_talk.models.dit.config import DiTConfig
 from infinite_talk.models.dit.parts import context_of, keys_values_of, parts_of
 from infinite_talk.models.dit.people import class_weights, voice_rotation
 from infinite_talk.models.dit.speech import SpeechProjection
 from infinite_talk.ops.attention import AttentionCallable, sdpa
-from infinite_talk.ops.norms import LayerNorm
+from infinite_talk.ops.fused import EAGER, FusedOps
+from infinite_talk.ops.norms import LayerNorm, layer_norm
 from infinite_talk.ops.pieces import by_pieces, cuts_of
 from infinite_talk.ops.rope import BASE, grid_rotation
 
@@ -65,7 +62,7 @@ class Head(nn.Module):
         """``x`` (B, N, D), time embedding ``e`` (B, D) float32 -> (B, N, patch * out_dim)."""
         shift, scale = (self.modulation.float() + e[:, None]).unsqueeze(2).unbind(1)
         with torch.autocast(x.device.type, enabled=False):
-            return linear_float32(self.head, modulate(x.float(), shift, scale, self.eps))
+            return linear_float32(self.head, layer_norm(x.float(), self.eps) * (1 + scale) + shift)
 
 
 TimeEmbedding = tuple[Tensor, Tensor]
@@ -77,10 +74,11 @@ class WanTransformer(nn.Module):
 
     Args:
         config: sizes.
-        attention: kernel for every attention of the model, see ``ops/attention.py``.
+        attention: kernel for every attention of the model, see ``ops/attention``.
+        ops: what the blocks do between their matrix products, see ``ops/fused``.
     """
 
-    def __init__(self, config: DiTConfig, attention: AttentionCallable = sdpa) -> None:
+    def __init__(self, config: DiTConfig, attention: AttentionCallable = sdpa, ops: FusedOps = EAGER) -> None:
         super().__init__()
         self.config = config
         dim = config.dim
@@ -90,7 +88,7 @@ class WanTransformer(nn.Module):
         )
         self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
-        self.blocks = nn.ModuleList(Block(config, attention) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(Block(config, attention, ops) for _ in range(config.num_layers))
         self.head = Head(config)
         self.img_emb = ImageEmbedding(config)
         self.audio_proj = SpeechProjection(config)
@@ -191,9 +189,21 @@ class WanTransformer(nn.Module):
         conditions: Sequence[Condition],
         time: TimeEmbedding | None = None,
     ) -> list[Tensor]:
-        """``forward`` of one latent under several conditions that have the reference picture in common."""
-        time = self.embed_time(timestep) if time is None else time
-        return [self(latent, timestep, condition, time) for condition in conditions]
+        """``forward`` of one latent under several conditions that have the reference picture in common.
+
+        Their tokens are the same until the first block's cross-attention, so all before is computed once. Then
+        they pass through each block one after another, so that a streamed block is fetched once for all.
+        """
+        e, e0 = self.embed_time(timestep) if time is None else time
+        tokens = self.embed(latent, conditions[0])
+        streams = [tokens] * len(conditions)
+        del tokens
+        for i, block in enumerate(self._blocks()):
+            shared = self._attend_together(block, streams[0], e0, conditions) if i == 0 else None
+            for branch, condition in enumerate(conditions):
+                own = self._own(block, i, condition)
+                streams[branch] = block(streams[branch], e0, condition, own, shared and shared[branch])
+        return [self.head_forward(streams.pop(0), e, condition) for condition in conditions]
 
     def embed_time(self, timestep: Tensor) -> TimeEmbedding:
         """Time embedding ``e`` (B, D) for the head and ``e0`` (B, 6, D) for the blocks, float32."""
@@ -219,9 +229,7 @@ class WanTransformer(nn.Module):
     def blocks_forward(self, tokens: Tensor, e0: Tensor, condition: Condition) -> Tensor:
         """Run all blocks over the tokens ``(B, N, D)``."""
         for i, block in enumerate(self._blocks()):
-            context = condition.context
-            own = condition.blocks[i] if context is None else block.keys_values(context)
-            tokens = block(tokens, e0, condition, own)
+            tokens = block(tokens, e0, condition, self._own(block, i, condition))
         return tokens
 
     def head_forward(self, tokens: Tensor, e: Tensor, condition: Condition) -> Tensor:
@@ -255,6 +263,19 @@ class WanTransformer(nn.Module):
         nn.init.zeros_(self.head.head.weight)
 
     # Parts of the above
+
+    def _own(self, block: Block, i: int, condition: Condition) -> BlockCondition:
+        """What block ``i`` attends to."""
+        context = condition.context
+        return condition.blocks[i] if context is None else block.keys_values(context)
+
+    def _attend_together(
+        self, block: Block, tokens: Tensor, e0: Tensor, conditions: Sequence[Condition]
+    ) -> list[Attended]:
+        """One self-attention for all conditions; class maps only for those with several people."""
+        most = max(conditions, key=lambda condition: condition.people)
+        update, maps = block.attend(tokens, e0, most)
+        return [Attended(update, maps if c.people == most.people else None) for c in conditions]
 
     def _blocks(self) -> Iterable[Block]:
         return cast("Iterable[Block]", self.blocks)

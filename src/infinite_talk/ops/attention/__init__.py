@@ -8,11 +8,11 @@ from infinite_talk.ops.attention.base import AttentionCallable, Kernel, Source
 from infinite_talk.ops.attention.guarded import exact
 from infinite_talk.ops.attention.native import eager, sdpa
 from infinite_talk.ops.attention.registry import KERNELS
-from infinite_talk.ops.attention.resolving import CHAIN, Resolved, attention_named, resolve
+from infinite_talk.ops.attention.resolving import SUBSTITUTES, Resolved, attention_named, resolve
 
 __all__ = [
-    "CHAIN",
     "KERNELS",
+    "SUBSTITUTES",
     "AttentionCallable",
     "Kernel",
     "Resolved",

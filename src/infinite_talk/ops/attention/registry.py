@@ -12,6 +12,7 @@ import torch
 from infinite_talk.ops.attention import packages
 from infinite_talk.ops.attention.base import AttentionCallable, Kernel, Source
 from infinite_talk.ops.attention.flash import FLASH_ATTN_2, FLASH_ATTN_3, FLASH_ATTN_4
+from infinite_talk.ops.attention.flash8 import FLASH_ATTN_3_FP8
 from infinite_talk.ops.attention.guarded import Guarded, guard
 from infinite_talk.ops.attention.machine import Here
 from infinite_talk.ops.attention.native import EAGER, SDPA, eager, sdpa
@@ -25,6 +26,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
             SDPA,
             FLASH_ATTN_2,
             FLASH_ATTN_3,
+            FLASH_ATTN_3_FP8,
             FLASH_ATTN_4,
             SAGEATTN,
             SAGEATTN_3,

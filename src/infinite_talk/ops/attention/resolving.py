@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 
@@ -12,8 +14,12 @@ from infinite_talk.ops.attention.machine import Here, here
 from infinite_talk.ops.attention.registry import KERNELS, Unusable, Usable, expected, ready
 from infinite_talk.settings import Attention
 
-CHAIN = (Attention.SAGEATTN_3_FP4, Attention.SAGEATTN_3, Attention.SAGEATTN, Attention.SDPA)
-"""What runs instead of an approximate kernel that cannot run: the next one that can. Other names have no
+_SAGE = (Attention.SAGEATTN_3_FP4, Attention.SAGEATTN_3, Attention.SAGEATTN, Attention.SDPA)
+SUBSTITUTES: Mapping[Attention, tuple[Attention, ...]] = MappingProxyType(
+    {asked: _SAGE[i + 1 :] for i, asked in enumerate(_SAGE[:-1])}
+    | {Attention.FLASH_ATTN_3_FP8: (Attention.FLASH_ATTN_3, Attention.SDPA)}
+)
+"""What runs instead of an approximate kernel that cannot run: the first one that can. Other names have no
 substitute, because someone who asks for them asks for exactly them."""
 _HOPPER = (9, 0)
 
@@ -55,13 +61,13 @@ def resolve(
     first = ready(KERNELS[asked], place, dtype, head_dim)
     if isinstance(first, Usable):
         return Resolved(first.attend, asked.value, None, first.version)
-    if strict or asked not in CHAIN:
+    if strict or asked not in SUBSTITUTES:
         advice = f"{first.remedy} Or choose" if first.remedy else "Choose"
         raise CapabilityError(
             f"The attention {asked} {first.why}. {advice} attention sdpa, which always runs.",
             code="attention_unavailable",
         )
-    for lesser in CHAIN[CHAIN.index(asked) + 1 :]:
+    for lesser in SUBSTITUTES[asked]:
         found = ready(KERNELS[lesser], place, dtype, head_dim)
         if isinstance(found, Usable):
             note = f"{asked} {first.why}; {lesser} runs instead."

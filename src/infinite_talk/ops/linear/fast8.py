@@ -14,7 +14,7 @@ from torch import Tensor
 
 from infinite_talk.ops.linear.float8 import PLAIN_E4M3FN, PLAIN_E5M2, Float8
 from infinite_talk.ops.linear.packed import Parts
-from infinite_talk.ops.linear.rows import rows_to_float8, rows_to_int8
+from infinite_talk.ops.linear.rows import Float8Rows, float8_rows, rows_to_float8, rows_to_int8
 from infinite_talk.ops.linear.scaled import FP8_E4M3FN, FP8_E5M2, INT8, Scaled
 
 _FLOAT8_MULTIPLE = 16  # both sizes of a weight, for torch._scaled_mm
@@ -39,24 +39,36 @@ class FastFloat8:
     def unpack(self, parts: Parts, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
         return self.stored.unpack(parts, shape, dtype)
 
+    def takes_rows(self, parts: Parts, shape: tuple[int, int], dtype: torch.dtype) -> bool:
+        """Whether ``linear_rows`` can multiply activations of ``dtype`` that came as ``Float8Rows``."""
+        data = parts["data"]
+        narrow = shape[0] < _ROWWISE_ROWS and shape[1] > _ROWWISE_COLUMNS
+        fits = not narrow and not any(size % _FLOAT8_MULTIPLE for size in shape)
+        exact = dtype == torch.bfloat16 and data.dtype == torch.float8_e4m3fn
+        return fits and exact and has_float8(data.device)
+
+    def linear_rows(self, x: Float8Rows, parts: Parts, shape: tuple[int, int], bias: Tensor | None) -> Tensor:
+        """``linear`` of activations whose rows are scaled already."""
+        scale = _row_scales(parts, shape[0])
+        out = torch._scaled_mm(
+            x.data.reshape(-1, shape[1]),
+            aligned(parts["data"]).t(),
+            scale_a=x.scale,
+            scale_b=_ones(shape[0], x.data.device) if scale is None else scale,
+            bias=None if bias is None else bias.to(x.dtype),
+            out_dtype=x.dtype,
+            use_fast_accum=True,  # as exact as the slow one, measured on H200
+        )
+        return out.reshape(*x.shape[:-1], shape[0])
+
     def linear(self, x: Tensor, parts: Parts, shape: tuple[int, int], bias: Tensor | None) -> Tensor:
         if not x.numel() or any(size % _FLOAT8_MULTIPLE for size in shape) or not has_float8(x.device):
             return self.emulate(x, parts, shape, bias)
+        if self.takes_rows(parts, shape, x.dtype):
+            return self.linear_rows(float8_rows(x), parts, shape, bias)
         data, x_scale = rows_to_float8(x.reshape(-1, shape[1]))
         weight = aligned(parts["data"]).t()
         scale = _row_scales(parts, shape[0])
-        narrow = shape[0] < _ROWWISE_ROWS and shape[1] > _ROWWISE_COLUMNS
-        if x.dtype == torch.bfloat16 and weight.dtype == torch.float8_e4m3fn and not narrow:
-            out = torch._scaled_mm(
-                data,
-                weight,
-                scale_a=x_scale,
-                scale_b=_ones(shape[0], x.device) if scale is None else scale,
-                bias=None if bias is None else bias.to(x.dtype),
-                out_dtype=x.dtype,
-                use_fast_accum=True,  # as exact as the slow one, measured on H200
-            )
-            return out.reshape(*x.shape[:-1], shape[0])
         # Scales by row exist for e4m3 and bfloat16 on all these GPUs; everything else is scaled afterwards.
         # The unscaled product is far beyond float16, well within bfloat16.
         one = torch.ones((), device=x.device)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from infinite_talk.ops.linear.fast8 import FastFloat8
 from infinite_talk.ops.linear.packed import Packed
+from infinite_talk.ops.linear.rows import Activations, Float8Rows
 
 _PART = "weight_"
 """Buffers are called by this and the part's name."""
@@ -36,9 +38,22 @@ class PackedLinear(nn.Module):
         """The plain weight, computed anew each time."""
         return self.packed.unpack(self.dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Activations) -> Tensor:
         packed = self.packed
+        if isinstance(x, Float8Rows):
+            assert isinstance(packed.format, FastFloat8), "ask takes_float8 first"
+            return packed.format.linear_rows(x, packed.parts, packed.shape, self.bias)
         return packed.format.linear(x, packed.parts, packed.shape, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self.format.name}"
+
+
+def takes_float8(*layers: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether all of these layers multiply ``Float8Rows`` of ``dtype``, so that one rounding serves them."""
+    return all(
+        isinstance(layer, PackedLinear)
+        and isinstance(layer.format, FastFloat8)
+        and layer.format.takes_rows(layer.packed.parts, layer.packed.shape, dtype)
+        for layer in layers
+    )

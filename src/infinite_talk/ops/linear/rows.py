@@ -6,6 +6,8 @@ never hidden. Nothing saturates: the largest magnitude of a row lands on the lar
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -43,3 +45,30 @@ def _largest(x: Tensor) -> Tensor:
     """The largest magnitude of each row, float32 ``(M, 1)``, never zero; NaN stays NaN."""
     largest: Tensor = torch.linalg.vector_norm(x, ord=float("inf"), dim=-1, keepdim=True)
     return largest.float().clamp(min=_SMALLEST)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Float8Rows:
+    """Activations as the product in 8 bits wants them: ``x = data * scale``."""
+
+    data: Tensor  # (..., K) float8_e4m3fn
+    scale: Tensor  # (M, 1) float32, M being the product of the other sizes
+    dtype: torch.dtype  # of the activations, and of products with them
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.data.shape
+
+    def plain(self) -> Tensor:
+        """The activations, rounded as they are."""
+        rows = self.data.float().flatten(0, -2) * self.scale
+        return rows.view(self.data.shape).to(self.dtype)
+
+
+Activations = Tensor | Float8Rows
+
+
+def float8_rows(x: Tensor) -> Float8Rows:
+    """``x (..., K)``, each row with a scale of its own."""
+    data, scale = rows_to_float8(x.reshape(-1, x.shape[-1]))
+    return Float8Rows(data.view(x.shape), scale, x.dtype)
