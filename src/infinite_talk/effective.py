@@ -8,7 +8,7 @@ import torch
 
 from infinite_talk.device import choose_device, choose_dtype, precision_of
 from infinite_talk.ops.attention import Resolved, resolve
-from infinite_talk.ops.fused import FusedOps, fused_ops
+from infinite_talk.ops.fused import EAGER, FusedOps, fused_ops
 from infinite_talk.settings import Precision, Quantization, Settings
 from infinite_talk.weights.precision import Policy, capability_of, policy_for
 
@@ -29,6 +29,11 @@ class Effective:
     def quantization(self) -> Quantization:
         """How the transformer's large matrices are kept and multiplied."""
         return self.policy.name
+
+    @property
+    def fused(self) -> bool:
+        """Whether the work between the transformer's matrix products is done in fused kernels."""
+        return self.ops is not EAGER
 
     def __str__(self) -> str:
         quantization = "" if self.quantization is Quantization.DISABLED else f"{self.quantization}, "

@@ -102,13 +102,14 @@ def _model(request: Request, settings: Settings) -> tuple[ModelSizes, str, Defau
         return (*_preset(name, settings), OFFICIAL, (note,))
     if settings.vram is not None and not torch.cuda.is_available():
         policy, said = policy_for(settings.quantization, _ADA, gguf=opened.gguf)
-        dtype, device = torch.bfloat16, torch.device("cuda")
+        dtype, device, fused = torch.bfloat16, torch.device("cuda"), True
         notes: tuple[str, ...] = (said,) if said else ()
     else:
         head_dim = opened.parts[Part.TRANSFORMER].config.head_dim
         how = effective(settings, gguf=opened.gguf, head_dim=head_dim)
         policy, dtype, device, notes = how.policy, how.dtype, how.device, how.notes
-    sizes = sizes_of(opened, policy, dtype, device)
+        fused = how.fused
+    sizes = sizes_of(opened, policy, dtype, device, fused=fused)
     kept = f"{opened.version}" if policy.format is None else str(policy.name)
     return sizes, kept, opened.defaults, (*notes, *opened.notes)
 

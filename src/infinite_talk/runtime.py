@@ -169,7 +169,8 @@ class Runtime:
         return replace(work_of(request, source, windows), first=not self._transformer.there)
 
     def _sizes(self) -> ModelSizes:
-        return sizes_of(self.model, self.how.policy, self.how.dtype, self.how.device)
+        how = self.how
+        return sizes_of(self.model, how.policy, how.dtype, how.device, fused=how.fused)
 
     def _limit(self) -> float:
         """Bytes that tensors may take on the device."""

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from infinite_talk.memory.workspace import block_workspace
 from infinite_talk.models.dit import DiTConfig, WanTransformer
-from infinite_talk.ops.attention import eager
+from infinite_talk.ops.attention import eager, sdpa
 from infinite_talk.ops.attention.flash8 import narrowed, narrowed_slowly
 from infinite_talk.ops.fused import EAGER, FusedOps, fused_ops
 from infinite_talk.ops.linear import Float8Rows
@@ -133,6 +134,36 @@ def test_heads_in_8_bits(centre: bool) -> None:
             assert expected_mean is not None
             torch.testing.assert_close(mean, expected_mean, atol=1e-5, rtol=1e-5)
         assert apart(data.float(), expected.float()) < 2e-3  # a rounding may fall to the other side
+
+
+@pytest.mark.parametrize("rows", [None, 1560, 400])
+@pytest.mark.parametrize("people", [1, 2])
+@torch.no_grad()
+def test_the_memory_formula(people: int, rows: int | None) -> None:
+    """A block of the published width at work holds what the planner counts with, within a twentieth of a pass."""
+    config, grid = DiTConfig(num_layers=1), (9, 60, 104)
+    torch.manual_seed(0)
+    model = WanTransformer(config, sdpa, ops()).to(CUDA, torch.bfloat16)
+    model.rows_at_once = rows
+    condition = model.condition(
+        text=torch.randn(1, 512, 4096, device=CUDA),
+        image=torch.randn(1, 257, 1280, device=CUDA),
+        speech=torch.randn(1, people, 33, 5, 12, 768, device=CUDA),
+        token_masks=torch.rand(people + 1, *grid[1:], device=CUDA).round(),
+        reference=torch.randn(1, 20, *grid, device=CUDA),
+    )
+    tokens = condition.grid[0] * condition.grid[1] * condition.grid[2]
+    x = torch.randn(1, tokens, config.dim, device=CUDA, dtype=torch.bfloat16)
+    e0 = torch.randn(1, 6, config.dim, device=CUDA)
+    block, own = model.blocks[0], condition.blocks[0]
+    block(x, e0, condition, own)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    block(x, e0, condition, own)
+    found = torch.cuda.max_memory_allocated() - before
+    planned = block_workspace(config, tokens, 2, rows, people=people, fused=True)
+    assert 0.9 * found < planned < 1.15 * found, (found / 2**20, planned / 2**20)
 
 
 @pytest.mark.parametrize("people", [1, 2])

@@ -60,6 +60,8 @@ def linear_workspace(model: ModelSizes, rows: int) -> float:
         return float(min(rows, _PIECE) * config.ffn_dim * 9)
     if kept.name.startswith("fp4_scaled_fast"):
         return float((min(rows, _PIECE) * 16 + rows * 0.6) * config.ffn_dim)
+    if kept.name.startswith("fp8") and kept.name.endswith("_fast") and model.fused:
+        return 0.0  # the fused operations write 8 bits instead of plain numbers
     if kept.name.endswith("_fast"):  # scaled in their own dtype, then in 8 bits
         return float(rows * config.ffn_dim * (base + 1))
     narrow = kept.name.startswith(("nf4", "fp4"))
@@ -81,7 +83,7 @@ def denoise_need(
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
     latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
     streams = float(work.branches * tokens * config.dim * base)
-    block = float(block_workspace(config, tokens, base, rows, people=work.people))
+    block = float(block_workspace(config, tokens, base, rows, people=work.people, fused=model.fused))
     block += linear_workspace(model, min(rows or tokens, tokens))
     held: Callable[..., int] = partial(conditions_bytes, config, tokens, work.latents, base, kept=kept)
     conditions = float(held(branches=work.branches, silent=work.silent, people=work.people))

@@ -51,9 +51,9 @@ NOTCH = 0.9
 BATCH_GPU, BATCH_CPU = 2e10, 7e8
 """Operations of one branch in a block below which branches are put in one batch.
 
-On a GPU a block of that size takes as long to launch as to compute. On one core of a CPU a batch of three was 0.8
-of the time of three passes at 4.5e8, and 1.15 of it at 1.9e9, where one branch alone fits the caches better
-(bench/results/branches_cpu.json).
+On a GPU a block of that size is thought to take as long to launch as to compute. On one core of a CPU a batch of
+three took 0.8 of the time of three passes at 4.5e8, and 1.15 of it at 1.9e9, where one branch alone fits the caches
+better (python -m bench.branches).
 """
 UNASKED = Memory()
 

@@ -68,6 +68,8 @@ class ModelSizes:
     """Bytes of a number in the transformer's stream: 2 for bf16 and fp16, 4 for fp32."""
     format: Format | None = None
     """In which the matrices of the blocks are kept; ``None``: plain."""
+    fused: bool = False
+    """Whether the transformer's operations are fused, as on GPUs with Triton."""
     vae_base: int = 4
     """Bytes of a number in the codec."""
     disk: float = 0.0
@@ -195,8 +197,12 @@ def sizes_for(
     )
 
 
-def full_sizes(kept: Format | str | None = None, *, base: int = 2, name: str = "14B") -> ModelSizes:
+def full_sizes(
+    kept: Format | str | None = None, *, base: int = 2, name: str = "14B", fused: bool = True
+) -> ModelSizes:
     """InfiniteTalk on Wan2.1-I2V-14B with its published encoders: text in bf16, picture in fp16, speech in fp32.
+
+    ``fused``: as on GPUs with Triton.
 
     Numbers of weights are those of the published files (``text`` 5,680,910,336; ``vision`` the image tower
     without its last block; ``speech`` 94,371,712).
@@ -218,7 +224,8 @@ def full_sizes(kept: Format | str | None = None, *, base: int = 2, name: str = "
             weights=4.0 * speech, parameters=speech, dim=768, layers=12, conv=512, seconds=3.24
         ),
     )
-    return replace(model, disk=model.blocks + model.rest + 2.0 * (text + vision) + 4.0 * speech + model.codec)
+    disk = model.blocks + model.rest + 2.0 * (text + vision) + 4.0 * speech + model.codec
+    return replace(model, disk=disk, fused=fused)
 
 
 WAN_VAE = VAEConfig.from_json(

@@ -10,7 +10,13 @@ float32 copies of a row, and the row itself before and after."""
 
 
 def block_workspace(
-    config: DiTConfig, tokens: int, dtype_bytes: int, rows_at_once: int | None, *, people: int = 1
+    config: DiTConfig,
+    tokens: int,
+    dtype_bytes: int,
+    rows_at_once: int | None,
+    *,
+    people: int = 1,
+    fused: bool = False,
 ) -> int:
     """The most that one block holds besides its input ``(1, tokens, D)`` and its weights; its output included.
 
@@ -24,12 +30,24 @@ def block_workspace(
     several people the rest turns queries too, ``16 D + b D`` a row, by positions of ``4 d`` bytes a token.
     At 480p (32,760 tokens, bfloat16) U is 0.31 GiB: 3.1 GiB at once, 1.2 GiB in pieces of 4096.
 
+    With ``fused`` operations (``ops/fused``) nothing passes through float32. The rest then holds the update and
+    the growing output, and of a piece at most the stream, its norm, the queries, two answers and their sum, or
+    the stream and twice the feed-forward's input, ``r b max(6 D, 2 D + F)``; self-attention holds keys, values
+    and update, and of a piece the norm, queries and answers. 2.2 GiB at once, 1.2 GiB in pieces of 4096.
+
     Not counted: what kernels need for themselves (attention: nothing that grows with ``tokens`` squared), and
     the plain copy of a weight that a weight-only format makes for each product (``2 D F`` bytes and more).
     """
     width, hidden = config.dim, config.ffn_dim
     stream = tokens * width * dtype_bytes
     rows = tokens if rows_at_once is None else min(rows_at_once, tokens)
+    if fused:
+        row = dtype_bytes * max(6 * width, 2 * width + hidden)
+        if people > 1:
+            row += 4 * config.head_dim
+        if rows == tokens:
+            return stream + tokens * row
+        return max(3 * stream + 4 * dtype_bytes * rows * width, 2 * stream + rows * row)
     feed = max(_WIDE * width, 2 * dtype_bytes * (width + hidden))
     positions = 0
     if people > 1:

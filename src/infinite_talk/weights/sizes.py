@@ -40,12 +40,15 @@ def dtype_of(part: Part, opened: Checkpoint, device: torch.device) -> torch.dtyp
     return _DTYPES[part]
 
 
-def sizes_of(model: Model, policy: Policy, dtype: torch.dtype, device: torch.device) -> ModelSizes:
+def sizes_of(
+    model: Model, policy: Policy, dtype: torch.dtype, device: torch.device, *, fused: bool
+) -> ModelSizes:
     """Sizes of a model as ``policy`` will keep it.
 
     Args:
         dtype: of the transformer's stream.
         device: of the run.
+        fused: whether the transformer's operations are (``ops/fused``).
     """
     opened = model.parts[Part.TRANSFORMER]
     base, stored = dtype.itemsize, packed_sizes(opened.weights)
@@ -73,6 +76,7 @@ def sizes_of(model: Model, policy: Policy, dtype: torch.dtype, device: torch.dev
         base=base,
         format=policy.format,
         vae_base=dtype_of(Part.VAE, model.parts[Part.VAE], device).itemsize,
+        fused=fused,
         disk=float(model.size),
     )
 

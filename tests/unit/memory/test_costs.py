@@ -34,7 +34,7 @@ CLOSE = 0.05
 """How far the arithmetic may be from what is measured."""
 FOLDED = VAEConfig(48, 16, (1, 2, 3), 1, (True, True), (0.0,) * 16, (1.0,) * 16, patch=2)
 """The embedded model's codec."""
-BF16 = full_sizes()
+BF16 = full_sizes(fused=False)
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ work = Work(size=Size(192, 256), frames=17, branches=1, silent=0)
 torch.set_num_threads(1)
 run(replace(config, dim=128, ffn_dim=256, num_heads=1), Size(64, 64))  # libraries are loaded page by page
 block, rest = transformer_bytes(transformer_shapes(config), lambda name, shape: kept_bytes(shape, None, 4))
-sizes = replace(full_sizes(), transformer=config, block=block, rest=rest, base=4)
+sizes = replace(full_sizes(fused=False), transformer=config, block=block, rest=rest, base=4)
 before = peak()
 run(config, work.size)
 planned = rest + config.num_layers * block + denoise_need(sizes, work, None, kept=True).bytes

@@ -153,7 +153,7 @@ def test_the_formula_of_a_block_is_what_it_takes(
     for room in (eager, speech):  # GPUs turn with real numbers
         monkeypatch.setattr(room, "rotate", rotate_real)
     peak, planned = measured(dtype, ffn, people, rows_at_once)
-    assert 0.97 * peak < planned < 1.15 * peak
+    assert 0.92 * peak < planned < 1.15 * peak
 
 
 def test_a_window_at_480p_in_pieces_needs_less_than_half() -> None:
