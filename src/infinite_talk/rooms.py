@@ -17,6 +17,7 @@ from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vae.config import MAP_BYTES, MAP_BYTES_GPU
+from infinite_talk.models.vae.still import encode_still
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
 from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE
@@ -80,6 +81,8 @@ class Rooms:
     """What runs, for people: ``"cuda, bf16, attention sdpa"``."""
     decode_frames: int | None = None
     """Video frames that the codec takes at a time; ``None``: what ``MAP_BYTES`` allows."""
+    batch_branches: bool = False
+    """The guidance branches of a step are one batch, or follow one another."""
     vae_tile: int | None = None
     """Side in pixels of the tiles in which the codec works; ``None``: whole frames."""
 
@@ -106,6 +109,17 @@ class Rooms:
                 return vae.encode_pieces(video, self.vae_tile, at_once)[0]
 
             return _in_range(vae, encode, at_once)
+
+    @torch.inference_mode()
+    def encode_still(self, picture: torch.Tensor, frames: int, colour: float) -> torch.Tensor:
+        """As ``encode_video`` of ``picture`` ``(3, H, W)`` and ``frames - 1`` frames of ``colour`` behind it."""
+        with self.using(self.vae) as vae:
+            if self.vae_tile is None:
+                shown = picture[None].to(self.device, torch.float32)
+                return _in_range(vae, lambda _: encode_still(vae, shown, frames, colour)[0], 1)
+        video = torch.full((3, frames, *picture.shape[1:]), colour, device=picture.device)
+        video[:, 0] = picture
+        return self.encode_video(video)
 
     @torch.inference_mode()
     def decode_video(self, latent: torch.Tensor) -> torch.Tensor:

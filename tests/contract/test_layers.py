@@ -20,11 +20,11 @@ MAY_USE: dict[str, set[str]] = {
     # It listens with the speech encoder that ships, and loads it itself: a consumer, as the engine is.
     "lipsync": {"media", "models", "weights"} | NOUNS,
     "rooms": {"models", "presets"} | NOUNS,
-    "conditioning": {"models", "rooms", "plan", "inputs", "presets"} | NOUNS,
-    "denoise": {"models", "presets", "plan"} | NOUNS,
+    "conditioning": {"models", "ops", "rooms", "plan", "inputs", "presets"} | NOUNS,
+    "denoise": {"models", "ops", "presets", "plan"} | NOUNS,
     "memory": {"models", "ops"} | NOUNS,
     "weights": {"models", "ops", "presets", "rooms", "device", "memory"} | NOUNS,
-    "generate": {"rooms", "presets", "models"} | ROOMS | NOUNS,
+    "generate": {"rooms", "presets", "models", "ops"} | ROOMS | NOUNS,
     "effective": {"device", "ops", "weights"} | NOUNS,
     "runtime": {"effective", "device", "memory", "models", "ops", "presets", "rooms", "weights"}
     | ROOMS

@@ -6,7 +6,9 @@ moment. Weights are added by the planner, which decides where they live.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from infinite_talk.memory.codec import (
     decode_pass,
@@ -19,7 +21,7 @@ from infinite_talk.memory.codec import (
 from infinite_talk.memory.flops import Kind, block_parts, total
 from infinite_talk.memory.sizes import Encoder, ModelSizes
 from infinite_talk.memory.work import Work
-from infinite_talk.memory.workspace import block_workspace, condition_bytes
+from infinite_talk.memory.workspace import block_workspace, conditions_bytes
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.models.vae import VAEConfig
 from infinite_talk.models.vae.tiles import decoder_reach, encoder_reach, spans
@@ -40,16 +42,6 @@ class Need:
     @property
     def bytes(self) -> float:
         return self.activations + self.workspace
-
-
-def conditions_bytes(config: DiTConfig, work: Work, base: int, *, kept: bool) -> float:
-    """What all branches keep for a window; those without speech hear one silent person."""
-
-    def of(people: int) -> float:
-        tokens = work.tokens(config.patch_size)
-        return float(condition_bytes(config, tokens, work.latents, base, people=people, kept=kept))
-
-    return (work.branches - work.silent) * of(work.people) + work.silent * of(1)
 
 
 def linear_workspace(model: ModelSizes, rows: int) -> float:
@@ -76,19 +68,31 @@ def linear_workspace(model: ModelSizes, rows: int) -> float:
     return float(weight * (base + (2 if narrow else 0)))
 
 
-def denoise_need(model: ModelSizes, work: Work, rows: int | None, *, kept: bool) -> Need:
-    """All steps of a window: conditions of all branches, latents, the tokens, one block at work."""
+def denoise_need(
+    model: ModelSizes, work: Work, rows: int | None, *, kept: bool, batched: bool = False
+) -> Need:
+    """All steps of a window: conditions of all branches, latents, the tokens of each branch, one block at work.
+
+    Args:
+        batched: the branches are one batch, so that blocks work on all of them at once; their keys and values
+            are put side by side, and stay where they came from.
+    """
     config, base = model.transformer, model.base
     tokens = work.tokens(config.patch_size)
     latent = 4.0 * config.out_dim * work.latents * work.places
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
     latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
-    stream = float(tokens * config.dim * base)
+    streams = float(work.branches * tokens * config.dim * base)
     block = float(block_workspace(config, tokens, base, rows, people=work.people, fused=model.fused))
     block += linear_workspace(model, min(rows or tokens, tokens))
+    held: Callable[..., int] = partial(conditions_bytes, config, tokens, work.latents, base, kept=kept)
+    conditions = float(held(branches=work.branches, silent=work.silent, people=work.people))
+    if batched:
+        block *= work.branches
+        conditions += work.branches * held(people=work.people)
     # The time embedding widens its largest matrix to float32 while the tokens wait.
     time = 24.0 * config.dim**2
-    return Need(conditions_bytes(config, work, base, kept=kept) + latents + stream, max(block, time))
+    return Need(conditions + latents + streams, max(block, time))
 
 
 def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *, gpu: bool = False) -> Need:

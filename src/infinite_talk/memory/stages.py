@@ -54,6 +54,7 @@ class Choice:
     rows: int | None
     frames: int
     tile: int | None
+    batched: bool = False
 
 
 class Needs:
@@ -66,7 +67,7 @@ class Needs:
         self.codec = model.codec
         self.encoders = model.encoders
         self.encode = cache(partial(costs.encode_need, model, work, gpu=gpu))
-        self.denoise = cache(lambda kept, rows: costs.denoise_need(model, work, rows, kept=kept))
+        self.denoise = cache(partial(costs.denoise_need, model, work))
         self.decode = cache(partial(costs.decode_need, model, work, gpu=gpu))
 
     def of(self, choice: Choice) -> Iterator[tuple[str, float, Need]]:
@@ -76,7 +77,7 @@ class Needs:
         yield "speech", model.speech.weights, Need(0.0, model.speech.work)
         yield "image", model.vision.weights, Need(0.0, model.vision.work)
         yield "encode", self.codec, self.encode(choice.frames, choice.tile)
-        yield "denoise", 0.0, self.denoise(choice.keys_kept, choice.rows)
+        yield "denoise", 0.0, self.denoise(choice.rows, kept=choice.keys_kept, batched=choice.batched)
         yield "decode", self.codec, self.decode(choice.frames, choice.tile)
 
     def peak(self, choice: Choice) -> float:

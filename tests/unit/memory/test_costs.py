@@ -20,9 +20,9 @@ import torch
 
 from infinite_talk.memory import Work, full_sizes
 from infinite_talk.memory.codec import Pass, decode_pass, encode_pass
-from infinite_talk.memory.costs import conditions_bytes, decode_need, encode_need
+from infinite_talk.memory.costs import decode_need, encode_need
 from infinite_talk.memory.sizes import GGUF, WAN_VAE, kept_bytes, transformer_shapes
-from infinite_talk.memory.workspace import block_workspace
+from infinite_talk.memory.workspace import block_workspace, condition_bytes
 from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.models.vae import VAEConfig, VideoVAE
 from infinite_talk.ops import codec
@@ -85,8 +85,9 @@ def test_a_pass_of_the_14b_transformer_at_480p(people: int, kept_keys: bool, row
         kept = meter.live - before
         meter.reset()
         model(latent, time, condition)
-    assert kept == pytest.approx(conditions_bytes(config, work, 2, kept=kept_keys), rel=CLOSE)
     tokens = work.tokens()
+    planned = condition_bytes(config, tokens, work.latents, 2, people=people, kept=kept_keys)
+    assert kept == pytest.approx(planned, rel=CLOSE)
     needed = 2 * tokens * config.dim + block_workspace(config, tokens, 2, rows, people=people)
     assert meter.peak - before - kept == pytest.approx(needed, rel=CLOSE)
 

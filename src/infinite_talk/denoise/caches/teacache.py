@@ -54,7 +54,7 @@ class StepCache:
     def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
         slot, skip = self._schedule.next(question)
         model = self._transformer
-        time, modulation = model.embed_time(question.time)
+        time, modulation = self._plain.embedding(question.time)
         tokens = model.embed(latent[None], question.condition)
         if skip:
             after = tokens + self._change[slot]
@@ -62,6 +62,9 @@ class StepCache:
             after = model.blocks_forward(tokens, modulation, question.condition)
             self._change[slot] = after - tokens
         return model.head_forward(after, time, question.condition)[0]
+
+    def forget(self) -> None:
+        self._plain.forget()
 
 
 class ByBranch:
