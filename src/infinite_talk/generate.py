@@ -10,7 +10,7 @@ import torch
 
 from infinite_talk.conditioning import References, encode, guide_for
 from infinite_talk.conditioning.speech import speech_frames
-from infinite_talk.denoise.caches.teacache import step_cache
+from infinite_talk.denoise.caches import SkipCount, skip_note, step_cache
 from infinite_talk.denoise.denoiser import Denoiser, Plain
 from infinite_talk.denoise.loop import denoise
 from infinite_talk.denoise.noise import NoiseSource, ahead, seeded
@@ -53,10 +53,10 @@ def generate(
     clock.say(conditioning.notes)
     references = References(source, given(request.window_frames), rooms)
     references.at(plan.windows[start.window].reference)  # before the transformer needs the memory
-    motion, colours = start.motion, None
+    motion, colours, skips, told = start.motion, None, SkipCount(), ""
     todo = plan.windows[start.window :]
     with rooms.using(rooms.transformer) as transformer, ahead(noise, todo) as noise_of:
-        denoiser = denoiser_for(request, sampler, transformer, rooms)
+        denoiser = denoiser_for(request, sampler, transformer, rooms, skips)
         for window in todo:
             began = perf_counter()
             clock.phase(Phase.SAMPLING)
@@ -64,6 +64,10 @@ def generate(
                 colours = shot_colours(plan, window, references)
             guide = guide_for(window, conditioning, references, motion, rooms)
             latent = denoise(denoiser, sampler, guide, noise_of(window, guide.latent_shape), clock.step)
+            skipped = skips.take()
+            if (note := skip_note(request.step_cache, skipped, sampler.steps)) != told:
+                clock.say([note])  # of the first window, and where another differs
+                told = note
             clock.phase(Phase.DECODING, sampler.steps)
             video = match_colour(rooms.decode_video(latent), colours, request.colour_strength)
             motion = video[:, -given(request.motion_frames) :].clone()
@@ -71,7 +75,7 @@ def generate(
             frames, kept = to_host(levels, motion)
             del latent, video, levels  # the next window may need the memory
             clock.window_done()
-            yield Clip(window, frames, kept, perf_counter() - began)
+            yield Clip(window, frames, kept, perf_counter() - began, skipped)
 
 
 def plan_for(source: Source, request: Request) -> Plan:
@@ -88,12 +92,17 @@ OFFICIAL_MAX_FRAMES = 1000
 """Where the official program stops when it is not told."""
 
 
-def denoiser_for(request: Request, sampler: Sampler, transformer: WanTransformer, rooms: Rooms) -> Denoiser:
+def denoiser_for(
+    request: Request,
+    sampler: Sampler,
+    transformer: WanTransformer,
+    rooms: Rooms,
+    skips: SkipCount | None = None,
+) -> Denoiser:
     """The transformer, inside a step cache when the request wants one, with LoRA strengths that follow the steps."""
     denoiser: Denoiser = Plain(transformer, batched=rooms.batch_branches)
     if request.step_cache is not None:
-        coefficients = rooms.defaults.step_cache_for(request.size)
-        denoiser = step_cache(transformer, sampler, request.step_cache, coefficients)
+        denoiser = step_cache(transformer, sampler, request.step_cache, skips)
     strengths = varying_strengths(transformer)
     return denoiser if strengths is None else WithStrengths(denoiser, strengths)
 

@@ -37,7 +37,7 @@ def measure_dit(prepared: Prepared, stand: Stand) -> dict[str, Any]:
     with rooms.using(rooms.transformer) as transformer, torch.inference_mode():
         guide = random_guide(prepared)
         sampler = Sampler.of(prepared.job.request)
-        denoiser = denoiser_for(prepared.job.request, sampler, transformer, rooms.defaults)
+        denoiser = denoiser_for(prepared.job.request, sampler, transformer, rooms)
         found = forward(prepared, transformer, denoiser, guide)
         if case.branches > 1 or case.steps is not None:
             found["step"] = steps(prepared, transformer, denoiser, guide)

@@ -82,7 +82,9 @@ def denoise_need(
     latent = 4.0 * config.out_dim * work.latents * work.places
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
     latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
-    streams = float(work.branches * tokens * config.dim * base)
+    # A step cache asks one branch after another and remembers a stream for each.
+    at_once = 1 + work.remembered if work.remembered else work.branches
+    streams = float(at_once * tokens * config.dim * base)
     block = float(block_workspace(config, tokens, base, rows, people=work.people, fused=model.fused))
     block += linear_workspace(model, min(rows or tokens, tokens))
     held: Callable[..., int] = partial(conditions_bytes, config, tokens, work.latents, base, kept=kept)

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from infinite_talk import Attention, AudioLayout, Compat, Device, Precision, Quantization
+from infinite_talk import Attention, AudioLayout, Compat, Device, Distilled, Precision, Quantization
+
+from .config import StepCacheName
 
 WHAT = "Picture, sound and words"
 PEOPLE = "Several people"
@@ -122,7 +124,48 @@ REQUEST = (
     Flag("apg", bool, SAMPLING, "Adaptive projected guidance.", "--apg/--no-apg"),
     Flag("apg_momentum", float, SAMPLING, "Its momentum, -1 to 1.", "--apg-momentum"),
     Flag("apg_norm", float, SAMPLING, "Its limit for the norm of a difference.", "--apg-norm"),
-    Flag("teacache", float, SAMPLING, "Skip steps that change little; threshold, 0 is off.", "--teacache"),
+    Flag(
+        "step_cache",
+        StepCacheName,
+        SAMPLING,
+        "Leave out steps that would change little: faster, and not the same picture.",
+        "--step-cache",
+    ),
+    Flag(
+        "cache_threshold",
+        float,
+        SAMPLING,
+        "How much may change meanwhile; 0 leaves out nothing. Default 0.2, 0.12 or 0.05, as listed above.",
+        "--cache-threshold",
+    ),
+    Flag(
+        "cache_longest",
+        int,
+        SAMPLING,
+        "magcache: most steps left out in a row; default 2.",
+        "--cache-longest",
+    ),
+    Flag(
+        "cache_retention",
+        float,
+        SAMPLING,
+        "magcache, easycache: share of the steps, from the first on, that are always made; default 0.2.",
+        "--cache-retention",
+    ),
+    Flag(
+        "teacache",
+        float,
+        SAMPLING,
+        "The same as --step-cache teacache with this threshold; 0 is off.",
+        "--teacache",
+    ),
+    Flag(
+        "distilled",
+        Distilled,
+        SAMPLING,
+        "Steps, shift and guidance of a LoRA for few steps, which is looked for in the models folders.",
+        "--distilled",
+    ),
     Flag("audio_start", float, LENGTH, "Seconds to leave out at the start.", "--audio-start", "SECONDS"),
     Flag("audio_end", float, LENGTH, "Second at which the sound is cut.", "--audio-end", "SECONDS"),
     Flag("max_frames", int, LENGTH, "Longest video, in frames.", "--max-frames"),
