@@ -222,8 +222,9 @@ class Engine:
     ) -> Result:
         """Make the video as an mp4 file with its sound, and a JSON file beside it with the whole recipe.
 
-        Finished windows are kept in a folder beside ``output`` until the video is complete. The same call
-        after an interruption, however rude, continues there and ends in the same bytes.
+        Finished windows are kept in a folder beside ``output`` until the video is complete; each is encoded
+        while the next one is made. The same call after an interruption, however rude, continues after the last
+        one on disk and ends in the same bytes.
 
         Args:
             output: the mp4 file; it appears only when it is complete.
@@ -236,6 +237,7 @@ class Engine:
             CheckpointError, CapabilityError, OutOfMemoryError, NumericalError: while making it.
         """
         from infinite_talk.media.take import Take
+        from infinite_talk.media.writer import Writer
 
         began = perf_counter()
         said: list[str] = []
@@ -251,10 +253,17 @@ class Engine:
             resumed, pace = take.finished, []
             if not take.complete:
                 start = self._start(take.finished, take.motion())
-                with closing(self.clips(job, start=start, progress=listen)) as clips:
-                    for clip in islice(clips, len(shown.windows) - take.finished):
-                        take.add(clip)
-                        pace.append(clip.seconds)
+                missing = len(shown.windows) - take.finished
+                with Writer(take) as writer:
+
+                    def heed(event: Progress) -> None:
+                        writer.check()  # a full disk is told at the next step and not after a whole window
+                        listen(event)
+
+                    with closing(self.clips(job, start=start, progress=heed)) as clips:
+                        for clip in islice(clips, missing):
+                            writer.add(clip)
+                            pace.append(clip.seconds)
             listen(Progress(phase=Phase.WRITING, window=len(shown.windows), windows=len(shown.windows)))
             notes = (*job.source.notes, *take.notes, *said)
             timings = Timings(perf_counter() - began, tuple(pace), resumed)

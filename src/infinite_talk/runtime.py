@@ -218,6 +218,7 @@ class Runtime:
             runs=str(self.how),
             decode_frames=plan.decode_frames,
             vae_tile=plan.vae_tile,
+            batch_branches=plan.batch_branches,
         )
 
     def _say(self, note: str) -> None:

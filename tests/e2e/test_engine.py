@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import av
 import numpy as np
@@ -32,8 +33,10 @@ from infinite_talk import (
     talk,
     window_seams,
 )
+from infinite_talk.media.take import Take
 from infinite_talk.request import StepCache
 from infinite_talk.rooms import Rooms
+from infinite_talk.types import Clip
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,34 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
         assert result.timings.resumed == stop_in
         assert len(result.timings.windows) == 3 - stop_in
         assert sha256(output) == sha256(undisturbed.path)
+
+
+def test_a_full_disk_is_told_at_the_next_step_and_the_run_continues_later(
+    engine: Engine, request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, failed = engine.write(request_, tmp_path / "whole" / "me.mp4"), Event()
+    add = Take.add
+
+    def refuse(take: Take, clip: Clip) -> None:
+        if take.finished == 1:
+            failed.set()
+            raise NoSpaceError("full")
+        add(take, clip)
+
+    seen: list[Progress] = []
+
+    def listen(event: Progress) -> None:
+        if event.phase is Phase.SAMPLING and (event.window, event.step) == (2, 1):
+            assert failed.wait(30)  # the second window is being written while the third one is made
+        seen.append(event)
+
+    with monkeypatch.context() as patch, pytest.raises(NoSpaceError):
+        patch.setattr(Take, "add", refuse)
+        engine.write(request_, tmp_path / "me.mp4", progress=listen)
+    assert seen[-1].window == 2
+    result = engine.write(request_, tmp_path / "me.mp4")
+    assert result.timings.resumed == 1
+    assert sha256(result.path) == sha256(undisturbed.path)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 
 from infinite_talk.denoise.denoiser import Plain, Question
 from infinite_talk.denoise.guidance import Branch
-from infinite_talk.models.dit import Condition, WanTransformer
+from infinite_talk.models.dit import Condition
 from infinite_talk.types import Guide
 
 
@@ -70,16 +70,17 @@ class SkipCount:
 class StepCache:
     """A denoiser that repeats what the model did at an earlier step when its policy says so. One per run."""
 
-    def __init__(
-        self, transformer: WanTransformer, policy: Policy, change: Change, count: SkipCount | None = None
-    ) -> None:
-        self._plain = Plain(transformer)
+    def __init__(self, plain: Plain, policy: Policy, change: Change, count: SkipCount | None = None) -> None:
+        self._plain = plain
         self._policy, self._change = policy, change
         self._count = count or SkipCount()
         self._kept: dict[Hashable, torch.Tensor] = {}
 
     def condition(self, guide: Guide, branch: Branch) -> Condition:
         return self._plain.condition(guide, branch)
+
+    def forget(self) -> None:
+        self._plain.forget()
 
     def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
         decision = self._policy.next(latent, question)
@@ -103,19 +104,19 @@ class StepCache:
 class OfBlocks:
     """Remembers what all blocks together added to the tokens; embeddings and head are always computed."""
 
-    def __init__(self, transformer: WanTransformer) -> None:
-        self._model = transformer
+    def __init__(self, plain: Plain) -> None:
+        self._plain = plain
 
     def compute(self, latent: torch.Tensor, question: Question) -> tuple[torch.Tensor, torch.Tensor]:
-        model = self._model
-        time, modulation = model.embed_time(question.time)
+        model = self._plain.transformer
+        time, modulation = self._plain.embedding(question.time)
         tokens = model.embed(latent[None], question.condition)
         after = model.blocks_forward(tokens, modulation, question.condition)
         return model.head_forward(after, time, question.condition)[0], after - tokens
 
     def repeat(self, latent: torch.Tensor, question: Question, change: torch.Tensor) -> torch.Tensor:
-        model = self._model
-        time, _ = model.embed_time(question.time)
+        model = self._plain.transformer
+        time, _ = self._plain.embedding(question.time)
         tokens = model.embed(latent[None], question.condition)
         answer: torch.Tensor = model.head_forward(tokens + change, time, question.condition)[0]
         return answer
@@ -124,8 +125,8 @@ class OfBlocks:
 class OfAnswers:
     """Remembers how the answer differs from the latent; a skipped step does not touch the model at all."""
 
-    def __init__(self, transformer: WanTransformer) -> None:
-        self._plain = Plain(transformer)
+    def __init__(self, plain: Plain) -> None:
+        self._plain = plain
 
     def compute(self, latent: torch.Tensor, question: Question) -> tuple[torch.Tensor, torch.Tensor]:
         velocity = self._plain.velocity(latent, question)

@@ -62,7 +62,8 @@ class Recorder:
     """A denoiser that asks the transformer every time, and watches the branch that is asked first."""
 
     def __init__(self, transformer: WanTransformer, sampler: Sampler) -> None:
-        self._plain, self._blocks = Plain(transformer), OfBlocks(transformer)
+        self._plain = Plain(transformer)
+        self._blocks = OfBlocks(self._plain)
         self._watched = sampler.guidance().branches[0]
         self._distance = distances(transformer, sampler)
         self._steps = sampler.steps
@@ -72,6 +73,9 @@ class Recorder:
 
     def condition(self, guide: Guide, branch: Branch) -> Condition:
         return self._plain.condition(guide, branch)
+
+    def forget(self) -> None:
+        self._plain.forget()
 
     def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
         if question.branch is not self._watched:

@@ -29,6 +29,11 @@ MAP_BYTES = 640e6
 bucket, or several windows of a small model. A few such maps live at once, so a whole window of the official
 model would take tens of gigabytes; in one piece is faster where it fits.
 """
+MAP_BYTES_GPU = 2e9
+"""The same on a GPU with memory for it: 24 frames of the largest official 480 bucket in 16 bits, a quarter of a
+window. With smaller pieces the kernels no longer fill an H200, larger ones gain nothing; 24 is a multiple of the
+frames that one program of the convolution computes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
