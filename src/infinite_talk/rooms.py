@@ -16,7 +16,7 @@ from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
-from infinite_talk.models.vae.config import MAP_BYTES, MAP_BYTES_GPU
+from infinite_talk.models.vae.config import CACHE_BYTES, MAP_BYTES_GPU
 from infinite_talk.models.vae.still import encode_still
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
@@ -80,7 +80,7 @@ class Rooms:
     runs: str = ""
     """What runs, for people: ``"cuda, bf16, attention sdpa"``."""
     decode_frames: int | None = None
-    """Video frames that the codec takes at a time; ``None``: what ``MAP_BYTES`` allows."""
+    """Video frames that the codec takes at a time; ``None``: what ``models/vae/config.py`` allows."""
     batch_branches: bool = False
     """The guidance branches of a step are one batch, or follow one another."""
     vae_tile: int | None = None
@@ -137,8 +137,8 @@ class Rooms:
         """Latent frames of a video with frames of ``pixels`` pixels that the codec takes at a time."""
         if self.decode_frames is not None:
             return max(1, self.decode_frames // TEMPORAL_STRIDE)
-        most = MAP_BYTES_GPU if self.device.type == "cuda" else MAP_BYTES
         widest = vae.dtype.itemsize * vae.config.dim / vae.config.patch**2  # bytes for a pixel of video
+        most = CACHE_BYTES if self.device.type == "cpu" else MAP_BYTES_GPU
         return max(1, int(most / (TEMPORAL_STRIDE * pixels * widest)))
 
 

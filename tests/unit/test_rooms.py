@@ -27,6 +27,7 @@ def test_long_videos_are_coded_in_pieces_with_the_same_result(monkeypatch: pytes
     )
     for limit, expected in ((1, 1), (2 * 4 * 32 * 48 * 16, 2)):
         monkeypatch.setattr(rooms_module, "MAP_BYTES", limit)
+        monkeypatch.setattr(rooms_module, "CACHE_BYTES", limit)
         torch.testing.assert_close(rooms.encode_video(video), latent, atol=1e-5, rtol=1e-5)
         # Random weights amplify rounding; a wrong piece would be off by the size of the values.
         torch.testing.assert_close(rooms.decode_video(latent), decoded, atol=5e-3, rtol=0)

@@ -34,7 +34,7 @@ from infinite_talk.memory.stages import (
     stages_of,
 )
 from infinite_talk.memory.work import Work
-from infinite_talk.models.vae.config import MAP_BYTES, MAP_BYTES_GPU
+from infinite_talk.models.vae.config import CACHE_BYTES, MAP_BYTES_GPU
 from infinite_talk.models.vae.tiles import decoder_reach
 from infinite_talk.settings import Memory
 
@@ -231,7 +231,7 @@ def _frames(model: ModelSizes, work: Work, tile: int | None, *, gpu: bool) -> li
     if tile is not None:
         pixels = costs.tile_places(config, work, tile, decoder_reach(config)) * config.spatial_stride**2
     map_of_one = config.temporal_stride * pixels * model.vae_base * config.dim / config.patch**2
-    most = MAP_BYTES_GPU if gpu else MAP_BYTES
+    most = MAP_BYTES_GPU if gpu else CACHE_BYTES
     latents = min(work.latents, max(1, int(most / map_of_one)))
     found = []
     while latents >= 1:

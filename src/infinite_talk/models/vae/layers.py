@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from infinite_talk.ops import codec
+from infinite_talk.ops import causal_conv, codec
+from infinite_talk.ops.causal_conv import sum_of_frames
 from infinite_talk.ops.codec import PAST
 
 
@@ -48,32 +49,30 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(inputs, outputs, (time, height, width), padding=(0, height // 2, width // 2))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        on_cpu = causal_conv.suits(x)
         if self.kernel_size[0] == 1:
+            if on_cpu and self.kernel_size == (1, 1, 1):
+                return causal_conv.along_channels(x, self.weight, self.bias)
             return super().forward(x)
         x = with_past(self, x, memory)
+        if on_cpu:  # sample by sample, so that a batch has the numbers of its samples
+            videos = [
+                causal_conv.filtered_in_time(to_frames(one), self.weight, self.bias)
+                for one in torch.split(x, 1)
+            ]
+            return from_frames(torch.cat(videos) if len(videos) > 1 else videos[0], len(x))
         if by_frames(x):
-            return sum_of_frames(x, self.weight, self.bias)
+            return from_frames(sum_of_frames(to_frames(x), self.weight, self.bias), 1)
         return super().forward(x)
 
 
 def by_frames(x: Tensor) -> bool:
-    """Whether ``sum_of_frames`` is the faster way for ``x`` ``(B, C, F, H, W)``.
+    """Whether flat convolutions are the faster way for ``x`` ``(B, C, F, H, W)``.
 
     On a CPU torch gives a convolution in three dimensions to oneDNN only when the input is batched or
     B * C * F * H exceeds 20480; its own kernel is up to 6 times slower. Flat convolutions know no such limit.
     """
     return x.device.type == "cpu" and x.shape[0] == 1 and x.shape[:4].numel() <= 20480
-
-
-def sum_of_frames(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The causal 3x3x3 convolution of ``(1, C, PAST + F, H, W)`` as three flat ones over shifted frames."""
-    frames = to_frames(x)
-    count = len(frames) - PAST
-    kernels = weight.unbind(2)
-    total = functional.conv2d(frames[:count], kernels[0], bias, padding=1)
-    total += functional.conv2d(frames[1 : 1 + count], kernels[1], padding=1)
-    total += functional.conv2d(frames[2:], kernels[2], padding=1)
-    return from_frames(total, 1)
 
 
 class ChannelNorm(nn.Module):
@@ -180,6 +179,14 @@ class FrameAttention(nn.Module):
         return x + from_frames(self.proj(mixed.reshape(frames.shape)), x.shape[0])
 
 
+def along_time(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """A convolution in time alone."""
+    if causal_conv.suits(x):
+        return causal_conv.along_time(x, conv.weight, conv.bias, conv.stride[0])
+    out: Tensor = conv(x)
+    return out
+
+
 class PadRightBottom(nn.Module):
     """One row of zeros below and one column to the right of ``(N, C, H, W)``."""
 
@@ -210,11 +217,10 @@ class Downsample(nn.Module):
         if memory is not None:
             memory[self] = x[:, :, -1:].clone()
         if before is not None:
-            halved: Tensor = self.time_conv(torch.cat([before, x], dim=2))
-            return halved
+            return along_time(self.time_conv, torch.cat([before, x], dim=2))
         if x.shape[2] == 1:
             return x
-        return torch.cat([x[:, :, :1], self.time_conv(x)], dim=2)
+        return torch.cat([x[:, :, :1], along_time(self.time_conv, x)], dim=2)
 
 
 class Upsample(nn.Module):
@@ -229,11 +235,13 @@ class Upsample(nn.Module):
         if self.time_conv is not None:
             x = self._double_time(x, memory)
         frames, batch = to_frames(x), len(x)
-        if not codec.fused(x):
+        on_cpu, by_kernel = causal_conv.suits(x), codec.fused(x)
+        if not (on_cpu or by_kernel):
             return from_frames(self.resample(frames), batch)
         conv = self.resample[1]
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-        return from_frames(codec.doubled(frames, conv.weight, conv.bias), batch)
+        of_doubled = codec.doubled if by_kernel else causal_conv.of_doubled
+        return from_frames(of_doubled(frames, conv.weight, conv.bias), batch)
 
     def _double_time(self, x: Tensor, memory: Memory | None) -> Tensor:
         if memory is not None and self in memory:
@@ -250,7 +258,7 @@ class Upsample(nn.Module):
         if x.shape[2] == 0:
             return x
         # A pair's channels: all of its earlier frame, then all of its later one.
-        pairs: Tensor = self.time_conv(seen)  # (B, 2 C, F, H, W)
+        pairs = along_time(self.time_conv, seen)  # (B, 2 C, F, H, W)
         pairs = pairs.reshape(len(x), 2, -1, *x.shape[2:]).permute(0, 3, 1, 4, 5, 2)  # (B, F, 2, H, W, C)
         return pairs.flatten(1, 2).permute(0, 4, 1, 2, 3)
 
