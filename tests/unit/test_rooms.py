@@ -26,7 +26,6 @@ def test_long_videos_are_coded_in_pieces_with_the_same_result(monkeypatch: pytes
         type(rooms.vae), "decode_chunks", lambda vae, x, n: (calls.append(n), chunks(vae, x, n))[1]
     )
     for limit, expected in ((1, 1), (2 * 4 * 32 * 48 * 16, 2)):
-        monkeypatch.setattr(rooms_module, "MAP_BYTES", limit)
         monkeypatch.setattr(rooms_module, "CACHE_BYTES", limit)
         torch.testing.assert_close(rooms.encode_video(video), latent, atol=1e-5, rtol=1e-5)
         # Random weights amplify rounding; a wrong piece would be off by the size of the values.
