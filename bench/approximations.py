@@ -27,6 +27,7 @@ from bench.sounds import write_wav
 from infinite_talk import EasyCache, Engine, MagCache, Request, Settings, Speaker, TeaCache
 from infinite_talk.denoise.caches import SkipCount, step_cache
 from infinite_talk.denoise.caches.calibrate import Recorder
+from infinite_talk.denoise.denoiser import Plain
 from infinite_talk.denoise.loop import denoise
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.engine import Job
@@ -193,7 +194,7 @@ def of_random(asked: Any, config: DiTConfig, device: torch.device) -> Iterator[t
     for cache in UNTRAINED:
         used, skips = resolve(_asked(asked, cache), own), SkipCount()
         assert used.step_cache is not None
-        denoiser, began = step_cache(transformer, rule, used.step_cache, skips), perf_counter()
+        denoiser, began = step_cache(Plain(transformer), rule, used.step_cache, skips), perf_counter()
         latent = denoise(denoiser, rule, guide, noise).cpu()
         seconds, skipped = round(perf_counter() - began, 2), sum(skips.take().values())
         yield title(cache), Row(passes, skipped, seconds, relative(latent, exact))

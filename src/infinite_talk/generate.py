@@ -100,9 +100,9 @@ def denoiser_for(
     skips: SkipCount | None = None,
 ) -> Denoiser:
     """The transformer, inside a step cache when the request wants one, with LoRA strengths that follow the steps."""
-    denoiser: Denoiser = Plain(transformer, batched=rooms.batch_branches)
+    denoiser: Denoiser = (plain := Plain(transformer, batched=rooms.batch_branches))
     if request.step_cache is not None:
-        denoiser = step_cache(transformer, sampler, request.step_cache, skips)
+        denoiser = step_cache(plain, sampler, request.step_cache, skips)
     strengths = varying_strengths(transformer)
     return denoiser if strengths is None else WithStrengths(denoiser, strengths)
 

@@ -47,7 +47,7 @@ def noise_for(guide: Guide) -> torch.Tensor:
 @each_cache
 def test_threshold_zero_is_the_plain_denoiser(model: WanTransformer, guide: Guide, name: str) -> None:
     rule, noise = sampler(7), noise_for(guide)
-    cache = step_cache(model, rule, replace(CACHES[name], threshold=0.0))
+    cache = step_cache(Plain(model), rule, replace(CACHES[name], threshold=0.0))
     assert torch.equal(denoise(cache, rule, guide, noise), denoise(Plain(model), rule, guide, noise))
 
 
@@ -56,7 +56,7 @@ def test_a_repeated_step_is_the_computed_one(model: WanTransformer, guide: Guide
     """At the same latent and time. It fails where the blocks write into the tokens that they are given."""
     rule = sampler(STEPS, 1.0, 1.0)
     cache, latent, time = (
-        step_cache(model, rule, CACHES[name]),
+        step_cache(Plain(model), rule, CACHES[name]),
         noise_for(guide),
         torch.tensor([400.0]).to(DEVICE),
     )
@@ -85,7 +85,7 @@ def waiting_is_an_error() -> Iterator[None]:
 @pytest.mark.parametrize("name", ["teacache", "magcache"])
 def test_planned_caches_never_wait_for_the_device(model: WanTransformer, guide: Guide, name: str) -> None:
     rule, skips = sampler(STEPS), SkipCount()
-    cache: StepCache = step_cache(model, rule, CACHES[name], skips)
+    cache: StepCache = step_cache(Plain(model), rule, CACHES[name], skips)
     latent, times = noise_for(guide), rule.times.to(DEVICE)
     conditions = {branch: cache.condition(guide, branch) for branch in rule.guidance().branches}
     with torch.inference_mode(), waiting_is_an_error():

@@ -134,7 +134,7 @@ def test_people_of_unequal_length_last_as_long_as_the_source_says(rooms: Rooms) 
 @pytest.mark.parametrize(("text", "audio", "passes"), [(3, 2, 3), (1, 2, 2), (3, 1, 2), (1, 1, 1)])
 def test_guidance_of_one_costs_no_pass(rooms: Rooms, text: float, audio: float, passes: int) -> None:
     calls = []
-    hook = rooms.transformer.register_forward_hook(lambda *_: calls.append(1))
+    hook = rooms.transformer.blocks[0].register_forward_hook(lambda *_: calls.append(1))
     list(generate(request(text_guidance=text, audio_guidance=audio), tiny.source(20), rooms))
     hook.remove()
     assert len(calls) == 2 * 2 * passes  # windows, steps

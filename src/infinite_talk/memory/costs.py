@@ -82,7 +82,7 @@ def denoise_need(
     latent = 4.0 * config.out_dim * work.latents * work.places
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
     latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
-    # A step cache asks one branch after another and remembers a stream for each.
+    # All branches pass through together; those that a step cache is to remember, one after another.
     at_once = 1 + work.remembered if work.remembered else work.branches
     streams = float(at_once * tokens * config.dim * base)
     block = float(block_workspace(config, tokens, base, rows, people=work.people, fused=model.fused))

@@ -53,7 +53,7 @@ def layout(branches) -> dict[str, int]:
 @pytest.mark.parametrize("compat", list(Compat))
 def test_threshold_zero_is_the_plain_denoiser(name: str, text: float, audio: float, compat: Compat) -> None:
     transformer, rule = tiny_transformer(), sampler(7, text, audio, compat)
-    cache = step_cache(transformer, rule, replace(CACHES[name], threshold=0.0))
+    cache = step_cache(Plain(transformer), rule, replace(CACHES[name], threshold=0.0))
     for seed in (0, 1):
         guide = some_guide(seed=seed)
         noise = noise_for(guide, seed)
@@ -63,13 +63,36 @@ def test_threshold_zero_is_the_plain_denoiser(name: str, text: float, audio: flo
 
 
 @each_cache
+@pytest.mark.parametrize("batched", [False, True])
+def test_branches_that_need_not_be_remembered_apart_are_asked_together(name: str, batched: bool) -> None:
+    """As the plain denoiser does: they share work, or are one batch. At threshold 0 it is to the bit the same."""
+    transformer, rule, guide = tiny_transformer(), sampler(7), some_guide()
+    together, asked = Plain(transformer, batched=batched), []
+    plain = Plain(transformer, batched=batched)
+    velocities = plain.velocities
+    plain.velocities = lambda latent, questions: (
+        asked.append(len(questions)),
+        velocities(latent, questions),
+    )[1]
+    nothing = step_cache(plain, rule, replace(CACHES[name], threshold=0.0))
+    exact = denoise(together, rule, guide, noise_for(guide, 0))
+    assert torch.equal(denoise(nothing, rule, guide, noise_for(guide, 0)), exact)
+    assert asked == [3] * 7
+    asked.clear()
+    denoise(step_cache(plain, rule, CACHES[name]), rule, guide, noise_for(guide, 0))
+    # The last step before the skipped ones is remembered, token by token in TeaCache and MagCache.
+    computed = {"teacache": 4, "magcache": 1, "easycache": 2}[name]
+    assert asked == [3] * computed
+
+
+@each_cache
 @each_layout
 def test_every_layout_skips_the_same_steps_and_each_window_starts_afresh(
     name: str, text: float, audio: float
 ) -> None:
     transformer, rule, skips = tiny_transformer(), sampler(STEPS, text, audio), SkipCount()
     branches, count = rule.guidance().branches, Counting(transformer)
-    cache = step_cache(transformer, rule, CACHES[name], skips)
+    cache = step_cache(Plain(transformer), rule, CACHES[name], skips)
     guide = some_guide()
     first = denoise(cache, rule, guide, noise_for(guide, 0))
     assert count.runs == len(branches) * ALWAYS[name]
@@ -85,7 +108,7 @@ def test_every_layout_skips_the_same_steps_and_each_window_starts_afresh(
 @each_cache
 def test_a_window_stopped_in_the_middle_leaves_no_trace(name: str) -> None:
     transformer, rule = tiny_transformer(), sampler(STEPS)
-    cache, guide, other = step_cache(transformer, rule, CACHES[name]), some_guide(), some_guide(seed=5)
+    cache, guide, other = step_cache(Plain(transformer), rule, CACHES[name]), some_guide(), some_guide(seed=5)
     whole = denoise(cache, rule, guide, noise_for(guide, 0))
 
     def stop(step: int) -> None:
@@ -101,7 +124,7 @@ def test_a_window_stopped_in_the_middle_leaves_no_trace(name: str) -> None:
 def test_nothing_is_kept_after_a_window(name: str) -> None:
     """The codec, which comes next, may need the memory: at full size 0.34 GB for each branch."""
     transformer, rule = tiny_transformer(), sampler(STEPS)
-    cache, guide = step_cache(transformer, rule, CACHES[name]), some_guide()
+    cache, guide = step_cache(Plain(transformer), rule, CACHES[name]), some_guide()
     held = []
     denoise(cache, rule, guide, noise_for(guide, 0), lambda _: held.append(len(cache._kept)))
     assert max(held) == 3 and held[-1] == 0
@@ -110,7 +133,7 @@ def test_nothing_is_kept_after_a_window(name: str) -> None:
 @each_cache
 def test_a_skipped_step_repeats_what_its_own_branch_did(name: str) -> None:
     transformer, rule = tiny_transformer(), sampler(STEPS)
-    cache, guide = step_cache(transformer, rule, CACHES[name]), some_guide()
+    cache, guide = step_cache(Plain(transformer), rule, CACHES[name]), some_guide()
     latent, always = noise_for(guide, 3), ALWAYS[name]
     branches = rule.guidance().branches
     with torch.inference_mode():
@@ -132,7 +155,7 @@ def test_a_skipped_step_repeats_what_its_own_branch_did(name: str) -> None:
 @each_cache
 def test_bfloat16_repeats_within_its_rounding(name: str) -> None:
     transformer, rule = tiny_transformer().bfloat16(), sampler(STEPS, 1.0, 1.0)
-    cache, guide = step_cache(transformer, rule, CACHES[name]), some_guide()
+    cache, guide = step_cache(Plain(transformer), rule, CACHES[name]), some_guide()
     latent = noise_for(guide, 3)
     with torch.inference_mode():
         answers = []
@@ -155,7 +178,7 @@ def test_more_is_skipped_with_a_higher_threshold_and_the_result_moves_further_aw
         skipped, errors = [], []
         for threshold in thresholds:
             skips = SkipCount()
-            cache = step_cache(transformer, rule, replace(asked, threshold=threshold), skips)
+            cache = step_cache(Plain(transformer), rule, replace(asked, threshold=threshold), skips)
             errors.append(float((denoise(cache, rule, guide, noise_for(guide, 0)) - exact).norm()))
             skipped.append(skips.take()["cond"])
         assert skipped[0] == 0 < skipped[1] < skipped[2]
@@ -174,7 +197,7 @@ def test_the_note_tells_steps_of_each_branch() -> None:
 
 def test_the_count_of_a_cache_without_listener_is_its_own() -> None:
     transformer, rule = tiny_transformer(), sampler(STEPS)
-    first, second = (step_cache(transformer, rule, CACHES["magcache"]) for _ in range(2))
+    first, second = (step_cache(Plain(transformer), rule, CACHES["magcache"]) for _ in range(2))
     assert isinstance(first, StepCache) and first._count is not second._count
 
 
@@ -185,6 +208,8 @@ def test_easycache_survives_a_model_that_answers_nothing() -> None:
         torch.nn.init.zeros_(parameter)
     skips = SkipCount()
     guide = some_guide()
-    latent = denoise(step_cache(transformer, rule, EasyCache(), skips), rule, guide, noise_for(guide, 0))
+    latent = denoise(
+        step_cache(Plain(transformer), rule, EasyCache(), skips), rule, guide, noise_for(guide, 0)
+    )
     assert skips.take() == {"cond": 0}
     assert math.isfinite(float(latent.sum()))

@@ -70,7 +70,7 @@ def mean(x: torch.Tensor) -> float:
 def test_the_rule_against_its_twin(text: float, audio: float, threshold: float) -> None:
     transformer, rule, guide = tiny_transformer(), sampler(14, text, audio), some_guide()
     asked, skips = EasyCache(threshold=threshold, retention=0.25), SkipCount()
-    cache, twin = step_cache(transformer, rule, asked, skips), Twin(asked)
+    cache, twin = step_cache(Plain(transformer), rule, asked, skips), Twin(asked)
     for seed in (0, 1):
         noise = torch.randn(guide.latent_shape, generator=torch.Generator().manual_seed(seed))
         twin = Twin(asked)

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 
 from infinite_talk.denoise.denoiser import Plain, Question
-from infinite_talk.denoise.guidance import Branch
+from infinite_talk.denoise.guidance import Answers, Branch
 from infinite_talk.models.dit import Condition
 from infinite_talk.types import Guide
 
@@ -43,8 +43,8 @@ class Policy(Protocol):
 class Change(Protocol):
     """Which difference is remembered, and how an answer is made from it."""
 
-    def compute(self, latent: torch.Tensor, question: Question) -> tuple[torch.Tensor, torch.Tensor]:
-        """The model's answer, and the change to remember."""
+    def compute(self, latent: torch.Tensor, questions: Sequence[Question]) -> tuple[Answers, Answers]:
+        """The model's answers to some questions of a step, and the changes to remember, by branch."""
         ...
 
     def repeat(self, latent: torch.Tensor, question: Question, change: torch.Tensor) -> torch.Tensor:
@@ -79,46 +79,62 @@ class StepCache:
     def condition(self, guide: Guide, branch: Branch) -> Condition:
         return self._plain.condition(guide, branch)
 
+    def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
+        return self.velocities(latent, [question])[question.branch]
+
+    def velocities(self, latent: torch.Tensor, questions: Sequence[Question]) -> Answers:
+        decisions = {question.branch: self._policy.next(latent, question) for question in questions}
+        found: dict[Branch, torch.Tensor] = {}
+        for question in questions:
+            branch, decision = question.branch, decisions[question.branch]
+            self._count.note(branch, skipped=decision.skip)
+            if decision.skip:
+                found[branch] = self._change.repeat(latent, question, self._kept[decision.slot])
+            if not (decision.skip and decision.keep):
+                self._kept.pop(decision.slot, None)  # before the model works: it may need the memory
+        found |= self._computed(latent, [q for q in questions if not decisions[q.branch].skip], decisions)
+        for question in questions:
+            self._policy.learn(latent, question, found[question.branch])
+        return found
+
     def forget(self) -> None:
         self._plain.forget()
 
-    def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
-        decision = self._policy.next(latent, question)
-        self._count.note(question.branch, skipped=decision.skip)
-        velocity = self._answer(latent, question, decision)
-        if not decision.keep:
-            self._kept.pop(decision.slot, None)
-        self._policy.learn(latent, question, velocity)
-        return velocity
-
-    def _answer(self, latent: torch.Tensor, question: Question, decision: Decision) -> torch.Tensor:
-        if decision.skip:
-            return self._change.repeat(latent, question, self._kept[decision.slot])
-        self._kept.pop(decision.slot, None)  # before the model works: it may need the memory
-        if not decision.keep:
-            return self._plain.velocity(latent, question)
-        velocity, self._kept[decision.slot] = self._change.compute(latent, question)
-        return velocity
+    def _computed(
+        self, latent: torch.Tensor, questions: Sequence[Question], decisions: Mapping[Branch, Decision]
+    ) -> Answers:
+        if not questions:
+            return {}
+        if not any(decisions[question.branch].keep for question in questions):
+            return self._plain.velocities(latent, questions)
+        found, changes = self._change.compute(latent, questions)
+        for question in questions:
+            if decisions[question.branch].keep:
+                self._kept[decisions[question.branch].slot] = changes[question.branch]
+        return found
 
 
 class OfBlocks:
     """Remembers what all blocks together added to the tokens; embeddings and head are always computed."""
 
     def __init__(self, plain: Plain) -> None:
-        self._plain = plain
+        self._plain, self._model = plain, plain.transformer
 
-    def compute(self, latent: torch.Tensor, question: Question) -> tuple[torch.Tensor, torch.Tensor]:
-        model = self._plain.transformer
-        time, modulation = self._plain.embedding(question.time)
-        tokens = model.embed(latent[None], question.condition)
-        after = model.blocks_forward(tokens, modulation, question.condition)
-        return model.head_forward(after, time, question.condition)[0], after - tokens
+    def compute(self, latent: torch.Tensor, questions: Sequence[Question]) -> tuple[Answers, Answers]:
+        """One after another: the tokens before the blocks of one branch are enough to hold."""
+        answers, changes = {}, {}
+        for question in questions:
+            time, modulation = self._plain.embedding(question.time)
+            tokens = self._model.embed(latent[None], question.condition)
+            after = self._model.blocks_forward(tokens, modulation, question.condition)
+            changes[question.branch] = after - tokens
+            answers[question.branch] = self._model.head_forward(after, time, question.condition)[0]
+        return answers, changes
 
     def repeat(self, latent: torch.Tensor, question: Question, change: torch.Tensor) -> torch.Tensor:
-        model = self._plain.transformer
         time, _ = self._plain.embedding(question.time)
-        tokens = model.embed(latent[None], question.condition)
-        answer: torch.Tensor = model.head_forward(tokens + change, time, question.condition)[0]
+        tokens = self._model.embed(latent[None], question.condition)
+        answer: torch.Tensor = self._model.head_forward(tokens + change, time, question.condition)[0]
         return answer
 
 
@@ -128,9 +144,9 @@ class OfAnswers:
     def __init__(self, plain: Plain) -> None:
         self._plain = plain
 
-    def compute(self, latent: torch.Tensor, question: Question) -> tuple[torch.Tensor, torch.Tensor]:
-        velocity = self._plain.velocity(latent, question)
-        return velocity, velocity - latent
+    def compute(self, latent: torch.Tensor, questions: Sequence[Question]) -> tuple[Answers, Answers]:
+        answers = self._plain.velocities(latent, questions)
+        return answers, {branch: velocity - latent for branch, velocity in answers.items()}
 
     def repeat(
         self,

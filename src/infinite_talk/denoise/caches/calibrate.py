@@ -74,15 +74,15 @@ class Recorder:
     def condition(self, guide: Guide, branch: Branch) -> Condition:
         return self._plain.condition(guide, branch)
 
-    def forget(self) -> None:
-        self._plain.forget()
-
     def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
         if question.branch is not self._watched:
             return self._plain.velocity(latent, question)
-        velocity, change = self._blocks.compute(latent, question)
-        self._note(question.step, change.float())
-        return velocity
+        answers, changes = self._blocks.compute(latent, [question])
+        self._note(question.step, changes[question.branch].float())
+        return answers[question.branch]
+
+    def forget(self) -> None:
+        self._plain.forget()
 
     def measured(self) -> Measured:
         """What was recorded so far; at least one window."""
