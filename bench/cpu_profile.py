@@ -33,10 +33,12 @@ from infinite_talk.engine import Job
 from infinite_talk.generate import shot_colours, to_bytes
 from infinite_talk.media.colour import match_colour
 from infinite_talk.media.encode import write_segment
-from infinite_talk.memory.costs import frame_flops, pass_flops
+from infinite_talk.memory.costs import pass_flops
+from infinite_talk.memory.flops import decode_flops
 from infinite_talk.models.dit import Condition
 from infinite_talk.presets import given
 from infinite_talk.rooms import Rooms
+from infinite_talk.runtime import work_of
 from infinite_talk.types import FPS
 from infinite_talk.weights.bundle import load_bundle
 
@@ -111,7 +113,7 @@ def phases(job: Job, rooms: Rooms) -> dict[str, Any]:
     branch = sampler.guidance().branches[0]
     condition: Condition = denoiser.condition(guide, branch)
     latent = noise(window, guide.latent_shape)
-    at = sampler.times[:1]
+    at = sampler.times_on(rooms.device)[0]
     made = denoise(denoiser, sampler, guide, latent)
     video = rooms.decode_video(made)
     frames = to_bytes(video, request.compat)
@@ -135,8 +137,7 @@ def phases(job: Job, rooms: Rooms) -> dict[str, Any]:
     tokens = made[0].numel() // 4
     useful = {
         "transformer, one pass": sum(pass_flops(rooms.transformer.config, tokens)),  # type: ignore[union-attr]
-        "decode": frame_flops(rooms.vae.config, source.size.height * source.size.width)  # type: ignore[union-attr]
-        * video.shape[1],
+        "decode": decode_flops(rooms.vae.config, work_of(request, source, plan)),  # type: ignore[union-attr]
     }
     return {
         "passes_per_window": passes,

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench.approximations import table as approximations
 from bench.common import RESULTS, SAMPLES
 from bench.precision_tables import tables
 
@@ -80,6 +81,7 @@ def main() -> None:
     put(NUMERICS, "figures", embedded())
     put(CARD, "figures", embedded())
     put(NUMERICS, "precision", tables(RESULTS))
+    put(NUMERICS, "approximations", approximations())
 
 
 if __name__ == "__main__":

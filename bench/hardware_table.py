@@ -42,7 +42,8 @@ What the 14B model needs on GPUs of different sizes, for windows of 81 frames. *
 made to fit), the peak of tensors on the GPU, the memory on the host and the time; the times come from data sheets
 and a usual share of them (`memory/speed.py`), and are right within a factor of two. **Measured** is filled in from
 `bench/results/memory_limits.json`: a run of the whole engine under a limit of so much memory on one GPU, with
-the difference to the run's own plan. An empty cell was not measured. Those runs did not count the workspace of
+the difference to the run's own plan. An empty cell was not measured. Those runs had the codec
+in float32, and did not count the workspace of
 convolutions yet: up to 24 GiB the first try ran out of memory while decoding, and the window was made again on a
 lower plan, which is what was measured. The plans in this table count it (for the runs without a limit on the 80 GB
 card they say 55.8 and 39.5 GiB, 55.8 and 38.5 were measured). `infinite-talk plan` says the same for your machine,

@@ -8,20 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from infinite_talk.memory.sizes import WAN_VAE
+from infinite_talk.benchmarks.random_models import Sizes
 from infinite_talk.models.dit import DiTConfig, WanTransformer
-from infinite_talk.models.speech import SpeechConfig, SpeechEncoder
+from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.speech import keys as speech_keys
-from infinite_talk.models.text import TextConfig, TextEncoder
+from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.text import keys as text_keys
-from infinite_talk.models.vae import VAEConfig, VideoVAE
-from infinite_talk.models.vision import ImageEncoder, VisionConfig
+from infinite_talk.models.vae import VideoVAE
+from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.models.vision import keys as vision_keys
 from infinite_talk.settings import ModelFiles
 from infinite_talk.weights.writer import TensorWriter
@@ -31,17 +31,6 @@ POOL = 1 << 27
 """Random numbers that tensors are cut from, again and again: making new ones would take longer than writing."""
 SPEECH = ("audio_proj", "norm_x", "audio_cross_attn")
 """Modules of the speech branch, which is a file of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What is written; the defaults are the published models."""
-
-    transformer: DiTConfig = field(default_factory=DiTConfig)
-    vae: VAEConfig = WAN_VAE
-    text: TextConfig = field(default_factory=lambda: TextConfig(256_384, 4096, 4096, 10_240, 64, 24))
-    vision: VisionConfig = field(default_factory=VisionConfig)
-    speech: SpeechConfig = field(default_factory=SpeechConfig)
 
 
 def write_official(folder: Path, sizes: Sizes | None = None, workers: int = 8) -> ModelFiles:

@@ -27,7 +27,18 @@ from infinite_talk.errors import (
     UsageError,
 )
 from infinite_talk.progress import Phase, Progress
-from infinite_talk.request import APG, AudioLayout, Box, Compat, Request, Speaker, TeaCache
+from infinite_talk.request import (
+    APG,
+    AudioLayout,
+    Box,
+    Compat,
+    Distilled,
+    EasyCache,
+    MagCache,
+    Request,
+    Speaker,
+    TeaCache,
+)
 from infinite_talk.settings import (
     Attention,
     Device,
@@ -49,6 +60,7 @@ if TYPE_CHECKING:
     from infinite_talk.ops.attention.matrix import attention_matrix
     from infinite_talk.types import Clip
     from infinite_talk.weights.convert import convert_model
+    from infinite_talk.weights.distilled import with_distilled
     from infinite_talk.weights.hub.pull import PullProgress
     from infinite_talk.weights.hub.verify import Verified
     from infinite_talk.weights.manifest import verify_model
@@ -85,6 +97,7 @@ _LATER = {
     "verify_model": "weights.manifest",
     "verify_models": "weights.shelf",
     "window_seams": "engine",
+    "with_distilled": "weights.distilled",
 }
 """Names whose modules are loaded at first use: some bring torch, which a mere complaint should not wait for."""
 
@@ -106,11 +119,14 @@ __all__ = [
     "Clip",
     "Compat",
     "Device",
+    "Distilled",
+    "EasyCache",
     "Engine",
     "Forecast",
     "InfiniteTalkError",
     "InputError",
     "LoRA",
+    "MagCache",
     "Memory",
     "ModelFiles",
     "NoSpaceError",
@@ -147,4 +163,5 @@ __all__ = [
     "verify_model",
     "verify_models",
     "window_seams",
+    "with_distilled",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -17,6 +17,7 @@ from infinite_talk.progress import Listener, Phase, Progress, silent
 from infinite_talk.request import Request, Speaker
 from infinite_talk.settings import Settings
 from infinite_talk.types import FPS, Clip, Plan, Size, Source
+from infinite_talk.weights.distilled import check_distilled
 from infinite_talk.weights.manifest import EMBEDDED, bundle_folder, defaults_of
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Result:
     recipe: dict[str, Any]  # as in the video's metadata
     timings: Timings
     notes: tuple[str, ...]  # what was changed or guessed
+    skipped: tuple[Mapping[str, int], ...] = ()
+    """Steps that a step cache left out, by window and guidance branch; empty windows without one."""
 
     @property
     def seconds(self) -> float:
@@ -136,7 +139,7 @@ class Engine:
             UsageError, InputError: what is wrong with the request or its files.
             CheckpointError, CapabilityError: of the model.
         """
-        job = self.prepare(request)
+        job = self._checked(request)
         runtime = self.runtime(len(job.source.speech))
         from infinite_talk.runtime import work_of
 
@@ -179,7 +182,7 @@ class Engine:
             UsageError, InputError: by this call.
             CheckpointError, CapabilityError, OutOfMemoryError, NumericalError: by the iterator.
         """
-        return self.clips(self.prepare(request, progress), progress=progress)
+        return self.clips(self._checked(request, progress), progress=progress)
 
     def clips(
         self, job: Job, *, start: Start | None = None, progress: Listener | None = None
@@ -219,8 +222,9 @@ class Engine:
     ) -> Result:
         """Make the video as an mp4 file with its sound, and a JSON file beside it with the whole recipe.
 
-        Finished windows are kept in a folder beside ``output`` until the video is complete. The same call
-        after an interruption, however rude, continues there and ends in the same bytes.
+        Finished windows are kept in a folder beside ``output`` until the video is complete; each is encoded
+        while the next one is made. The same call after an interruption, however rude, continues after the last
+        one on disk and ends in the same bytes.
 
         Args:
             output: the mp4 file; it appears only when it is complete.
@@ -233,6 +237,7 @@ class Engine:
             CheckpointError, CapabilityError, OutOfMemoryError, NumericalError: while making it.
         """
         from infinite_talk.media.take import Take
+        from infinite_talk.media.writer import Writer
 
         began = perf_counter()
         said: list[str] = []
@@ -242,22 +247,30 @@ class Engine:
                 said.append(event.note)
             (progress or self._listen)(event)
 
-        job = self.prepare(request, listen)
+        job = self._checked(request, listen)
         recipe, shown = self.recipe(job), job.plan.shown
         with Take.open(output, recipe, shown, resume=resume, overwrite=overwrite) as take:
             resumed, pace = take.finished, []
             if not take.complete:
                 start = self._start(take.finished, take.motion())
-                with closing(self.clips(job, start=start, progress=listen)) as clips:
-                    for clip in islice(clips, len(shown.windows) - take.finished):
-                        take.add(clip)
-                        pace.append(clip.seconds)
+                missing = len(shown.windows) - take.finished
+                with Writer(take) as writer:
+
+                    def heed(event: Progress) -> None:
+                        writer.check()  # a full disk is told at the next step and not after a whole window
+                        listen(event)
+
+                    with closing(self.clips(job, start=start, progress=heed)) as clips:
+                        for clip in islice(clips, missing):
+                            writer.add(clip)
+                            pace.append(clip.seconds)
             listen(Progress(phase=Phase.WRITING, window=len(shown.windows), windows=len(shown.windows)))
             notes = (*job.source.notes, *take.notes, *said)
             timings = Timings(perf_counter() - began, tuple(pace), resumed)
+            skipped = take.skipped
             path = take.finish(job.source.soundtrack, report={"timings": asdict(timings), "notes": notes})
         listen(Progress(phase=Phase.DONE, window=len(shown.windows), windows=len(shown.windows)))
-        return Result(path, job.source.size, job.plan.length, recipe.to_json(), timings, notes)
+        return Result(path, job.source.size, job.plan.length, recipe.to_json(), timings, notes, skipped)
 
     def recipe(self, job: Job) -> Recipe:
         """Everything that the pixels of a job depend on."""
@@ -280,6 +293,11 @@ class Engine:
             machine=machine,
             model=runtime.model.identity,
         )
+
+    def _checked(self, request: Request, progress: Listener | None = None) -> Job:
+        """As ``prepare``, for a run with these settings: the LoRA that the request counts on is there."""
+        check_distilled(request.distilled, self.settings)
+        return self.prepare(request, progress)
 
     @staticmethod
     def _start(window: int, motion: torch.Tensor | None) -> Start:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from infinite_talk.denoise.caches import remembered_streams
 from infinite_talk.denoise.guidance import Branch, branches
 from infinite_talk.device import measure_speed
 from infinite_talk.effective import effective
@@ -158,6 +159,7 @@ def _work(request: Request, settings: Settings, defaults: Defaults) -> tuple[Wor
         motion=given(resolved.motion_frames),
         steps=given(resolved.steps),
         branches=len(asked),
+        remembered=remembered_streams(resolved.step_cache, len(asked)),
         silent=sum(branch in (Branch.UNCOND, Branch.DROP_AUDIO) for branch in asked),
         people=people,
         texts=len({*prompts_of(resolved.prompt), given(resolved.negative_prompt)}),

@@ -10,16 +10,17 @@ import torch
 
 from infinite_talk.conditioning import References, encode, guide_for
 from infinite_talk.conditioning.speech import speech_frames
-from infinite_talk.denoise.caches.teacache import step_cache
+from infinite_talk.denoise.caches import SkipCount, skip_note, step_cache
 from infinite_talk.denoise.denoiser import Denoiser, Plain
 from infinite_talk.denoise.loop import denoise
-from infinite_talk.denoise.noise import NoiseSource, seeded
+from infinite_talk.denoise.noise import NoiseSource, ahead, seeded
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.media.colour import ColourReference, match_colour
 from infinite_talk.models.dit import WanTransformer
+from infinite_talk.ops.host import to_host
 from infinite_talk.plan.windows import plan_official, plan_windows
-from infinite_talk.presets import Defaults, given
+from infinite_talk.presets import given
 from infinite_talk.progress import Clock, Listener, Phase, silent
 from infinite_talk.request import Compat, Request
 from infinite_talk.rooms import Rooms
@@ -52,22 +53,29 @@ def generate(
     clock.say(conditioning.notes)
     references = References(source, given(request.window_frames), rooms)
     references.at(plan.windows[start.window].reference)  # before the transformer needs the memory
-    motion, colours = start.motion, None
-    with rooms.using(rooms.transformer) as transformer:
-        denoiser = denoiser_for(request, sampler, transformer, rooms.defaults)
-        for window in plan.windows[start.window :]:
+    motion, colours, skips, told = start.motion, None, SkipCount(), ""
+    todo = plan.windows[start.window :]
+    with rooms.using(rooms.transformer) as transformer, ahead(noise, todo) as noise_of:
+        denoiser = denoiser_for(request, sampler, transformer, rooms, skips)
+        for window in todo:
             began = perf_counter()
             clock.phase(Phase.SAMPLING)
             if colours is None or not window.overlap:  # a new shot has colours of its own
                 colours = shot_colours(plan, window, references)
             guide = guide_for(window, conditioning, references, motion, rooms)
-            latent = denoise(denoiser, sampler, guide, noise(window, guide.latent_shape), clock.step)
+            latent = denoise(denoiser, sampler, guide, noise_of(window, guide.latent_shape), clock.step)
+            skipped = skips.take()
+            if (note := skip_note(request.step_cache, skipped, sampler.steps)) != told:
+                clock.say([note])  # of the first window, and where another differs
+                told = note
             clock.phase(Phase.DECODING, sampler.steps)
             video = match_colour(rooms.decode_video(latent), colours, request.colour_strength)
             motion = video[:, -given(request.motion_frames) :].clone()
-            frames = to_bytes(video[:, window.overlap :][:, : window.new], request.compat)
+            levels = to_bytes(video[:, window.overlap :][:, : window.new], request.compat)
+            frames, kept = to_host(levels, motion)
+            del latent, video, levels  # the next window may need the memory
             clock.window_done()
-            yield Clip(window, frames, motion, perf_counter() - began)
+            yield Clip(window, frames, kept, perf_counter() - began, skipped)
 
 
 def plan_for(source: Source, request: Request) -> Plan:
@@ -85,13 +93,16 @@ OFFICIAL_MAX_FRAMES = 1000
 
 
 def denoiser_for(
-    request: Request, sampler: Sampler, transformer: WanTransformer, defaults: Defaults
+    request: Request,
+    sampler: Sampler,
+    transformer: WanTransformer,
+    rooms: Rooms,
+    skips: SkipCount | None = None,
 ) -> Denoiser:
     """The transformer, inside a step cache when the request wants one, with LoRA strengths that follow the steps."""
-    denoiser: Denoiser = Plain(transformer)
+    denoiser: Denoiser = (plain := Plain(transformer, batched=rooms.batch_branches))
     if request.step_cache is not None:
-        coefficients = defaults.step_cache_for(request.size)
-        denoiser = step_cache(transformer, sampler, request.step_cache, coefficients)
+        denoiser = step_cache(plain, sampler, request.step_cache, skips)
     strengths = varying_strengths(transformer)
     return denoiser if strengths is None else WithStrengths(denoiser, strengths)
 
@@ -103,11 +114,11 @@ def shot_colours(plan: Plan, window: Window, references: References) -> ColourRe
 
 
 def to_bytes(video: torch.Tensor, compat: Compat) -> torch.Tensor:
-    """Frames ``(3, F, H, W)`` in [-1, 1] as uint8 ``(F, H, W, 3)`` on the CPU.
+    """Frames ``(3, F, H, W)`` in [-1, 1] as uint8 ``(F, H, W, 3)``.
 
     Rounded to the nearest level; the official program cuts the fraction off, which darkens by half a level.
     """
     levels = (video + 1) / 2 * 255
     if compat is Compat.FIXED:
         levels = levels.round()
-    return levels.clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu()
+    return levels.clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous()

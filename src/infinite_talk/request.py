@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 
 class AudioLayout(StrEnum):
@@ -58,10 +59,55 @@ class APG:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeaCache:
-    """TeaCache (Liu et al., 2024), approximate. Coefficients: highest power first, ``None`` = the model's."""
+    """TeaCache (Liu et al., arXiv 2411.19108): skip while the time embedding has hardly moved. Approximate."""
 
     threshold: float = 0.2
+    """Skip while the expected relative change of the answer, added up since the last computed step, is below;
+    0 skips nothing. The first five steps are always computed."""
     coefficients: tuple[float, ...] | None = None
+    """Polynomial from a move of the embedding to a change of the answer, highest power first; ``None``: the model's."""
+    kind: Literal["teacache"] = "teacache"
+    """Tells the caches apart in JSON, as in the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MagCache:
+    """MagCache (Ma et al., arXiv 2506.09045): skip while what the blocks do keeps its size. Approximate."""
+
+    threshold: float = 0.12
+    """Skip while the error that is expected from the ratios, added up, is below; 0 skips nothing."""
+    longest: int = 2
+    """Most steps skipped in a row (K in the paper)."""
+    retention: float = 0.2
+    """Share of the steps, from the first on, that are always computed."""
+    ratios: tuple[float, ...] | None = None
+    """Size of what the blocks do at a step over that at the step before, beginning with 1; ``None``: the model's."""
+    shift: float | None = None
+    """Shift of the schedule on which ``ratios`` were measured; ``None``: the model's, or the request's."""
+    kind: Literal["magcache"] = "magcache"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EasyCache:
+    """EasyCache (Zhou et al., arXiv 2507.02860): skip while the answer is expected to hold. Approximate."""
+
+    threshold: float = 0.05
+    """Skip while the expected relative change of the answer, added up, is below; 0 skips nothing."""
+    retention: float = 0.2
+    """Share of the steps, from the first on, that are always computed."""
+    kind: Literal["easycache"] = "easycache"
+
+
+StepCache = TeaCache | MagCache | EasyCache
+"""What may leave out steps of the model. All are approximate, and off unless asked for."""
+
+
+class Distilled(StrEnum):
+    """Settings of LoRAs that were distilled to few steps; numbers and files are in ``presets.DISTILLED``."""
+
+    LIGHTX2V_4STEP = "lightx2v-4step"
+    LIGHTX2V_8STEP = "lightx2v-8step"
+    FUSIONX_8STEP = "fusionx-8step"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +137,11 @@ class Request:
     text_guidance: float | None = None
     audio_guidance: float | None = None
     apg: APG | None = None
-    step_cache: TeaCache | None = None
+    step_cache: StepCache | None = None
+    """Leaves out steps: faster, and not the same numbers."""
+    distilled: Distilled | None = None
+    """Steps, shift and guidance of a LoRA for few steps, where the request does not say them itself. The LoRA has to
+    be among the model's files (``with_distilled`` finds it)."""
     window_frames: int | None = None
     """Frames per window, 4n+1."""
     motion_frames: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
-from infinite_talk.models.vae.config import CACHE_BYTES, MAP_BYTES
+from infinite_talk.models.vae.config import CACHE_BYTES, MAP_BYTES_GPU
+from infinite_talk.models.vae.still import encode_still
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.presets import Defaults
 from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE
 
 M = TypeVar("M", bound=nn.Module)
+_log = logging.getLogger(__name__)
 
 
 class Resident(Generic[M]):
@@ -77,7 +80,9 @@ class Rooms:
     runs: str = ""
     """What runs, for people: ``"cuda, bf16, attention sdpa"``."""
     decode_frames: int | None = None
-    """Video frames that the codec takes at a time; ``None``: what ``MAP_BYTES`` allows."""
+    """Video frames that the codec takes at a time; ``None``: what ``models/vae/config.py`` allows."""
+    batch_branches: bool = False
+    """The guidance branches of a step are one batch, or follow one another."""
     vae_tile: int | None = None
     """Side in pixels of the tiles in which the codec works; ``None``: whole frames."""
 
@@ -95,9 +100,26 @@ class Rooms:
         """Frames ``(3, F, H, W)`` in [-1, 1] as a normalised latent ``(16, T, h, w)``, float32."""
         video = video[None].to(self.device, torch.float32)
         with self.using(self.vae) as vae:
-            if self.vae_tile is None and video[0, 0].numel() * _bytes_per_pixel(vae) <= MAP_BYTES:
-                return vae.encode(video)[0]
-            return vae.encode_pieces(video, self.vae_tile)[0]
+            latents = 1 + (video.shape[2] - 1) // TEMPORAL_STRIDE
+            at_once = self._latents_at_once(video[0, 0, 0].numel(), vae)
+
+            def encode(at_once: int) -> torch.Tensor:
+                if self.vae_tile is None and at_once >= latents:
+                    return vae.encode(video)[0]
+                return vae.encode_pieces(video, self.vae_tile, at_once)[0]
+
+            return _in_range(vae, encode, at_once)
+
+    @torch.inference_mode()
+    def encode_still(self, picture: torch.Tensor, frames: int, colour: float) -> torch.Tensor:
+        """As ``encode_video`` of ``picture`` ``(3, H, W)`` and ``frames - 1`` frames of ``colour`` behind it."""
+        with self.using(self.vae) as vae:
+            if self.vae_tile is None:
+                shown = picture[None].to(self.device, torch.float32)
+                return _in_range(vae, lambda _: encode_still(vae, shown, frames, colour)[0], 1)
+        video = torch.full((3, frames, *picture.shape[1:]), colour, device=picture.device)
+        video[:, 0] = picture
+        return self.encode_video(video)
 
     @torch.inference_mode()
     def decode_video(self, latent: torch.Tensor) -> torch.Tensor:
@@ -106,19 +128,32 @@ class Rooms:
             with self.using(self.tiny_vae) as tiny:
                 return torch.cat(list(tiny.decode_chunks(latent[None])), dim=2)[0]
         with self.using(self.vae) as vae:
-            return vae.decode_pieces(latent[None], self._latents_at_once(latent, vae), self.vae_tile)[0]
+            at_once = self._latents_at_once(SPATIAL_STRIDE**2 * latent[0, 0].numel(), vae)
+            return _in_range(
+                vae, lambda at_once: vae.decode_pieces(latent[None], at_once, self.vae_tile)[0], at_once
+            )
 
-    def _latents_at_once(self, latent: torch.Tensor, vae: VideoVAE) -> int:
-        """Latent frames that the codec takes at a time."""
-        pixels = TEMPORAL_STRIDE * SPATIAL_STRIDE**2 * latent[0, 0].numel()  # that one latent frame becomes
-        limit = CACHE_BYTES if self.device.type == "cpu" else MAP_BYTES
-        found = max(1, int(limit / (pixels * _bytes_per_pixel(vae))))
-        if self.decode_frames is None:
-            return found
-        planned = max(1, self.decode_frames // TEMPORAL_STRIDE)
-        return min(planned, found) if self.device.type == "cpu" else planned
+    def _latents_at_once(self, pixels: int, vae: VideoVAE) -> int:
+        """Latent frames of a video with frames of ``pixels`` pixels that the codec takes at a time."""
+        if self.decode_frames is not None:
+            return max(1, self.decode_frames // TEMPORAL_STRIDE)
+        widest = vae.dtype.itemsize * vae.config.dim / vae.config.patch**2  # bytes for a pixel of video
+        most = CACHE_BYTES if self.device.type == "cpu" else MAP_BYTES_GPU
+        return max(1, int(most / (TEMPORAL_STRIDE * pixels * widest)))
 
 
-def _bytes_per_pixel(vae: VideoVAE) -> float:
-    """Bytes of the codec's widest map for one pixel of video."""
-    return 4 * vae.config.dim / vae.config.patch**2
+def _in_range(vae: VideoVAE, run: Callable[[int], torch.Tensor], at_once: int) -> torch.Tensor:
+    """``run(at_once)``; in float32 and one latent frame at a time if it left the range of float16.
+
+    Numbers that overflow are infinite and turn into NaN at the next norm. On its last notch, when pieces are of
+    one latent frame already, the second run needs more memory than was planned.
+    """
+    found = run(at_once)
+    if vae.dtype is not torch.float16 or bool(found.isfinite().all()):
+        return found
+    _log.warning("The video codec left the range of float16 and works in float32 instead; this takes longer.")
+    try:
+        vae.float()
+        return run(1)
+    finally:
+        vae.half()  # the same numbers as before

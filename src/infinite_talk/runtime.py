@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from infinite_talk.denoise.caches import remembered_streams
 from infinite_talk.denoise.guidance import Branch, branches
 from infinite_talk.device import measure_speed
 from infinite_talk.effective import Effective, effective
@@ -217,6 +218,7 @@ class Runtime:
             runs=str(self.how),
             decode_frames=plan.decode_frames,
             vae_tile=plan.vae_tile,
+            batch_branches=plan.batch_branches,
         )
 
     def _say(self, note: str) -> None:
@@ -307,6 +309,7 @@ def work_of(request: Request, source: Source, windows: Plan) -> Work:
         motion=given(request.motion_frames),
         steps=given(request.steps),
         branches=len(asked),
+        remembered=remembered_streams(request.step_cache, len(asked)),
         silent=sum(branch in (Branch.UNCOND, Branch.DROP_AUDIO) for branch in asked),
         people=len(source.speech),
         texts=len({*prompts_of(request.prompt), given(request.negative_prompt)}),

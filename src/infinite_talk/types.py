@@ -7,8 +7,8 @@ Pictures between rooms are float in [-1, 1] and channel-first unless a comment s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
@@ -168,6 +168,8 @@ class Clip:
     frames: torch.Tensor  # uint8 (new, H, W, 3)
     motion: torch.Tensor  # float32 (3, motion frames, H, W): what the next window continues from
     seconds: float = 0.0  # wall time spent
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Steps that a step cache left out, by guidance branch; empty without one."""
 
 
 def frame_time(frame: int) -> Fraction:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from bench.approximations import table as approximations
 from bench.common import RESULTS
 from bench.figures import CARD, NUMERICS, between, embedded
 from bench.precision_tables import BASE_BOUNDS, bound_of, tables
@@ -75,6 +76,12 @@ def test_what_the_embedded_model_reaches_is_what_was_measured(document: Path):
 
 def test_tables_of_precisions_are_what_was_measured():
     assert between(NUMERICS.read_text("utf-8"), "precision") == tables(RESULTS), (
+        "run: python -m bench.figures"
+    )
+
+
+def test_table_of_approximations_is_what_was_measured():
+    assert between(NUMERICS.read_text("utf-8"), "approximations") == approximations(), (
         "run: python -m bench.figures"
     )
 

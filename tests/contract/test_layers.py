@@ -20,19 +20,24 @@ MAY_USE: dict[str, set[str]] = {
     # It listens with the speech encoder that ships, and loads it itself: a consumer, as the engine is.
     "lipsync": {"media", "models", "weights"} | NOUNS,
     "rooms": {"models", "presets"} | NOUNS,
-    "conditioning": {"models", "rooms", "plan", "inputs", "presets"} | NOUNS,
-    "denoise": {"models", "presets", "plan"} | NOUNS,
+    "conditioning": {"models", "ops", "rooms", "plan", "inputs", "presets"} | NOUNS,
+    "denoise": {"models", "ops", "presets", "plan"} | NOUNS,
     "memory": {"models", "ops"} | NOUNS,
     "weights": {"models", "ops", "presets", "rooms", "device", "memory"} | NOUNS,
-    "generate": {"rooms", "presets", "models"} | ROOMS | NOUNS,
+    "generate": {"rooms", "presets", "models", "ops"} | ROOMS | NOUNS,
     "effective": {"device", "ops", "weights"} | NOUNS,
     "runtime": {"effective", "device", "memory", "models", "ops", "presets", "rooms", "weights"}
     | ROOMS
     | NOUNS,
     "engine": {"generate", "presets", "runtime", "weights", "bundled"} | ROOMS | NOUNS,
     "forecast": {"effective", "engine", "device", "memory", "models", "presets", "weights"} | ROOMS | NOUNS,
+    # It measures everything but the front ends; nothing knows it but they.
+    "benchmarks": {"device", "effective", "engine", "generate", "memory", "models", "ops", "presets", "rooms"}
+    | {"runtime", "weights"}
+    | ROOMS
+    | NOUNS,
     "bundled": set(),
-    "frontends": {"", "lipsync", "frontends"},
+    "frontends": {"", "lipsync", "benchmarks", "frontends"},
 }
 """What each room may import besides itself. ``weights`` knows modules; no room that makes a video knows ``weights``."""
 

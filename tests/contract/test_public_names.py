@@ -12,12 +12,13 @@ import infinite_talk
 
 PUBLIC = [
     "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
-    "Device", "Engine", "Forecast", "InfiniteTalkError", "InputError", "LoRA", "Memory", "ModelFiles", "NoSpaceError",
+    "Device", "Distilled", "EasyCache", "Engine", "Forecast", "InfiniteTalkError", "InputError", "LoRA", "MagCache",
+    "Memory", "ModelFiles", "NoSpaceError",
     "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "PullProgress", "Quantization",
     "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "Verified",
     "__version__", "attention_matrix", "contact_sheet", "convert_model", "describe_lora", "identify_model",
     "list_presets", "plan_run", "precision_matrix", "pull_preset", "read_job_file", "read_recipe", "talk",
-    "verify_model", "verify_models", "window_seams",
+    "verify_model", "verify_models", "window_seams", "with_distilled",
 ]  # fmt: skip
 """Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import av
 import numpy as np
@@ -16,8 +17,10 @@ import infinite_talk
 from infinite_talk import (
     Cancelled,
     CheckpointError,
+    EasyCache,
     Engine,
     InputError,
+    MagCache,
     NoSpaceError,
     OutOfMemoryError,
     Phase,
@@ -25,11 +28,15 @@ from infinite_talk import (
     Request,
     Settings,
     Speaker,
+    TeaCache,
     UsageError,
     talk,
     window_seams,
 )
+from infinite_talk.media.take import Take
+from infinite_talk.request import StepCache
 from infinite_talk.rooms import Rooms
+from infinite_talk.types import Clip
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +90,66 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
         assert result.timings.resumed == stop_in
         assert len(result.timings.windows) == 3 - stop_in
         assert sha256(output) == sha256(undisturbed.path)
+
+
+def test_a_full_disk_is_told_at_the_next_step_and_the_run_continues_later(
+    engine: Engine, request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, failed = engine.write(request_, tmp_path / "whole" / "me.mp4"), Event()
+    add = Take.add
+
+    def refuse(take: Take, clip: Clip) -> None:
+        if take.finished == 1:
+            failed.set()
+            raise NoSpaceError("full")
+        add(take, clip)
+
+    seen: list[Progress] = []
+
+    def listen(event: Progress) -> None:
+        if event.phase is Phase.SAMPLING and (event.window, event.step) == (2, 1):
+            assert failed.wait(30)  # the second window is being written while the third one is made
+        seen.append(event)
+
+    with monkeypatch.context() as patch, pytest.raises(NoSpaceError):
+        patch.setattr(Take, "add", refuse)
+        engine.write(request_, tmp_path / "me.mp4", progress=listen)
+    assert seen[-1].window == 2
+    result = engine.write(request_, tmp_path / "me.mp4")
+    assert result.timings.resumed == 1
+    assert sha256(result.path) == sha256(undisturbed.path)
+
+
+@pytest.mark.parametrize(
+    ("cache", "computed"),
+    [
+        (TeaCache(threshold=1e9), 5),
+        (MagCache(threshold=1e9, longest=9, ratios=(1.0, 0.9)), 2),
+        (EasyCache(threshold=1e9), 2),
+    ],
+)
+def test_what_a_step_cache_left_out_is_told_and_survives_an_interruption(
+    engine: Engine, request_: Request, tmp_path: Path, cache: StepCache, computed: int
+) -> None:
+    asked = replace(request_, steps=7, step_cache=cache)
+    undisturbed = engine.write(asked, tmp_path / "whole" / "me.mp4")
+    left_out = dict.fromkeys(("cond", "drop_text", "uncond"), 7 - computed)
+    assert undisturbed.skipped == (left_out,) * 3
+    assert undisturbed.recipe["request"]["step_cache"]["threshold"] == 1e9
+    told = json.loads((tmp_path / "whole" / "me.mp4.json").read_text())
+    assert [window["skipped"] for window in told["windows"]] == [left_out] * 3
+    assert sum("approximate" in note for note in undisturbed.notes) == 1
+
+    def interrupt(event: Progress) -> None:
+        if event.phase is Phase.SAMPLING and (event.window, event.step) == (1, 6):
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        engine.write(asked, tmp_path / "me.mp4", progress=interrupt)
+    resumed = engine.write(asked, tmp_path / "me.mp4")
+    assert resumed.timings.resumed == 1
+    assert resumed.skipped == undisturbed.skipped  # the earlier run's windows too
+    assert sha256(resumed.path) == sha256(undisturbed.path)
 
 
 def test_clips_can_be_taken_one_by_one_and_the_rest_left(engine: Engine, request_: Request) -> None:

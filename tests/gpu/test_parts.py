@@ -51,7 +51,7 @@ def test_close_to_the_cpu(name: str) -> None:
     part = PARTS[name]
     expected = output(name, on(part, torch.device("cpu"), torch.float32), torch.device("cpu"))
     actual = output(name, on(part, DEVICE, part.keys.DTYPE), DEVICE)
-    limit = {"text": 0.1, "vision": 0.02, "tiny_vae": 0.1, "vae": 0.02, "speech": 0.02}[name]
+    limit = {"text": 0.1, "vision": 0.02, "tiny_vae": 0.1, "vae": 0.05, "speech": 0.02}[name]
     assert relative(actual, expected) < limit
 
 

@@ -200,10 +200,10 @@ def _record_parts(patch: pytest.MonkeyPatch, record: Record) -> None:
     make, decode, match = page.denoiser_for, Rooms.decode_video, page.match_colour
     count, measure = ByCallNumber.next, teacache.distances
 
-    def next_call(self: ByCallNumber, question: Question) -> Any:
-        slot, skip = count(self, question)
-        record.skips.append(int(skip))
-        return slot, skip
+    def next_call(self: ByCallNumber, *asked: Any) -> Any:
+        decision = count(self, *asked)
+        record.skips.append(int(decision.skip))
+        return decision
 
     def distances(*args: Any) -> Any:
         distance = measure(*args)

@@ -13,10 +13,13 @@ from infinite_talk.conditioning.people import encode_people
 from infinite_talk.conditioning.speech import encode_speech, listen, speech_window
 from infinite_talk.conditioning.text import encode_texts, prompt_for
 from infinite_talk.errors import InputError
+from infinite_talk.generate import generate
 from infinite_talk.inputs.resize import token_masks
 from infinite_talk.plan.windows import plan_windows
 from infinite_talk.request import Compat
+from infinite_talk.rooms import Rooms
 from tests.unit import tiny
+from tests.unit.test_generate import request
 
 ROOMS = tiny.tiny_rooms()
 
@@ -97,3 +100,21 @@ def test_the_start_of_a_shot_is_the_latent_of_its_picture_alone() -> None:
     references = References(tiny.source(20), 17, ROOMS)
     alone = ROOMS.encode_video(references.picture(0)[:, None])
     torch.testing.assert_close(references.at(0).start, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_still_picture_is_encoded_once_and_a_window_then_its_motion_frames_alone(monkeypatch) -> None:
+    pictures, videos = [], []
+    still, video = Rooms.encode_still, Rooms.encode_video
+
+    def encode_still(rooms: Rooms, picture: torch.Tensor, *rest: float) -> torch.Tensor:
+        pictures.append(picture.shape[1:])
+        return still(rooms, picture, *rest)
+
+    def encode_video(rooms: Rooms, frames: torch.Tensor) -> torch.Tensor:
+        videos.append(frames.shape[1])
+        return video(rooms, frames)
+
+    monkeypatch.setattr(Rooms, "encode_still", encode_still)
+    monkeypatch.setattr(Rooms, "encode_video", encode_video)
+    clips = list(generate(request(), tiny.source(50), ROOMS))
+    assert len(clips) == 4 and pictures == [(64, 64)] and videos == [5, 5, 5]

@@ -15,7 +15,7 @@ from infinite_talk.errors import Cancelled
 from infinite_talk.generate import Start, generate, plan_for, to_bytes
 from infinite_talk.presets import resolve
 from infinite_talk.progress import Phase, Progress
-from infinite_talk.request import Compat, Request, Speaker, TeaCache
+from infinite_talk.request import Compat, EasyCache, MagCache, Request, Speaker, StepCache, TeaCache
 from infinite_talk.rooms import Rooms
 from infinite_talk.types import Clip
 from tests.unit import tiny
@@ -134,21 +134,44 @@ def test_people_of_unequal_length_last_as_long_as_the_source_says(rooms: Rooms) 
 @pytest.mark.parametrize(("text", "audio", "passes"), [(3, 2, 3), (1, 2, 2), (3, 1, 2), (1, 1, 1)])
 def test_guidance_of_one_costs_no_pass(rooms: Rooms, text: float, audio: float, passes: int) -> None:
     calls = []
-    hook = rooms.transformer.register_forward_hook(lambda *_: calls.append(1))
+    hook = rooms.transformer.blocks[0].register_forward_hook(lambda *_: calls.append(1))
     list(generate(request(text_guidance=text, audio_guidance=audio), tiny.source(20), rooms))
     hook.remove()
     assert len(calls) == 2 * 2 * passes  # windows, steps
 
 
-def test_a_step_cache_skips_work_and_still_resumes_anywhere(rooms: Rooms) -> None:
-    runs = []
+@pytest.mark.parametrize(
+    ("cache", "computed"),
+    [
+        (TeaCache(threshold=1e9, coefficients=(1.0, 0.0)), 5),
+        (MagCache(threshold=1e9, longest=9, ratios=(1.0, 0.9)), 2),
+        (EasyCache(threshold=1e9), 2),
+    ],
+)
+def test_a_step_cache_skips_work_tells_it_and_still_resumes_anywhere(
+    rooms: Rooms, cache: StepCache, computed: int
+) -> None:
+    runs, events = [], []
     hook = rooms.transformer.blocks[0].register_forward_hook(lambda *_: runs.append(1))
-    asked = request(steps=8, step_cache=TeaCache(threshold=1e9, coefficients=(1.0, 0.0)))
-    whole = list(generate(asked, tiny.source(40), rooms))
+    asked = request(steps=8, step_cache=cache)
+    whole = list(generate(asked, tiny.source(40), rooms, listen=events.append))
     hook.remove()
-    assert len(runs) == len(whole) * 3 * 5  # branches, steps that are always computed
-    rest = list(generate(asked, tiny.source(40), rooms, start=Start(2, whole[1].motion)))
-    assert torch.equal(video(rest), video(whole[2:]))
+    assert len(runs) == len(whole) * 3 * computed
+    assert all(
+        clip.skipped == {"cond": 8 - computed, "drop_text": 8 - computed, "uncond": 8 - computed}
+        for clip in whole
+    )
+    notes = [event.note for event in events if event.note]
+    assert len(notes) == 1 and f"{8 - computed} of 8 steps" in notes[0]  # every window is alike: said once
+    for start in (1, 2):
+        rest = list(generate(asked, tiny.source(40), rooms, start=Start(start, whole[start - 1].motion)))
+        assert torch.equal(video(rest), video(whole[start:]))
+
+
+def test_without_a_step_cache_nothing_is_told(rooms: Rooms) -> None:
+    events: list[Progress] = []
+    clips = list(generate(request(), tiny.source(20), rooms, listen=events.append))
+    assert not any(clip.skipped for clip in clips) and not any(event.note for event in events)
 
 
 def test_a_still_picture_is_encoded_once_and_a_film_at_every_window(rooms: Rooms) -> None:

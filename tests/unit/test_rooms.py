@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from infinite_talk import rooms as rooms_module
-from infinite_talk.rooms import Resident
+from infinite_talk.models.vae import VideoVAE
+from infinite_talk.rooms import Resident, Rooms
 from tests.unit.tiny import tiny_rooms
 
 
@@ -23,7 +26,6 @@ def test_long_videos_are_coded_in_pieces_with_the_same_result(monkeypatch: pytes
         type(rooms.vae), "decode_chunks", lambda vae, x, n: (calls.append(n), chunks(vae, x, n))[1]
     )
     for limit, expected in ((1, 1), (2 * 4 * 32 * 48 * 16, 2)):
-        monkeypatch.setattr(rooms_module, "MAP_BYTES", limit)
         monkeypatch.setattr(rooms_module, "CACHE_BYTES", limit)
         torch.testing.assert_close(rooms.encode_video(video), latent, atol=1e-5, rtol=1e-5)
         # Random weights amplify rounding; a wrong piece would be off by the size of the values.
@@ -50,3 +52,29 @@ def test_a_model_is_built_at_its_first_use_and_leaves_unless_it_is_kept(keep: bo
     assert len(built) == (1 if keep else 2)
     resident.release()
     assert all(made() is None for made in built)
+
+
+@pytest.mark.parametrize("what", ["decode", "encode"])
+def test_a_codec_that_leaves_the_range_of_16_bits_answers_in_32(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rooms = tiny_rooms()
+    vae = rooms.vae
+    assert isinstance(vae, VideoVAE)
+    half = replace(rooms, vae=deepcopy(vae).half())
+    generator = torch.Generator().manual_seed(1)
+    video = torch.rand(3, 5, 16, 16, generator=generator) * 2 - 1
+    latent = rooms.encode_video(video)
+
+    def run(rooms: Rooms) -> torch.Tensor:
+        return rooms.decode_video(latent) if what == "decode" else rooms.encode_video(video)
+
+    assert run(half).isfinite().all()
+    assert not caplog.records
+    coder = half.vae.decoder if what == "decode" else half.vae.encoder  # type: ignore[union-attr]
+    coder.conv1.weight.data.fill_(6e4)
+    exact = replace(rooms, vae=deepcopy(half.vae).float())
+    torch.testing.assert_close(run(half), run(exact), atol=1e-4, rtol=0)
+    assert run(exact).isfinite().all()
+    assert "float16" in caplog.text
+    assert half.vae.dtype is torch.float16

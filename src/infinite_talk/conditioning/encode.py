@@ -9,6 +9,7 @@ from infinite_talk.conditioning.people import encode_people
 from infinite_talk.conditioning.speech import encode_speech, listen, speech_window
 from infinite_talk.conditioning.text import encode_texts, prompt_for
 from infinite_talk.inputs.validate import prompts_of
+from infinite_talk.ops.host import to_device
 from infinite_talk.presets import given
 from infinite_talk.request import Request
 from infinite_talk.rooms import Rooms
@@ -52,7 +53,9 @@ def guide_for(
         negative=conditioning.negative,
         image=reference.features,
         reference=reference.latents,
-        speech=speech_window(conditioning.speech, conditioning.hearing[window.index]).to(rooms.device),
+        speech=to_device(
+            speech_window(conditioning.speech, conditioning.hearing[window.index]), rooms.device
+        ),
         token_masks=conditioning.token_masks,
         motion=start,
     )

@@ -61,8 +61,6 @@ def encode_reference(picture: torch.Tensor, frames: int, rooms: Rooms) -> Refere
     """Encode a picture ``(3, H, W)`` as the reference of windows of ``frames`` frames."""
     with rooms.using(rooms.vision) as vision:
         features = vision(picture[None])[0]
-    video = torch.full((3, frames, *picture.shape[1:]), MID_GREY, device=picture.device)
-    video[:, 0] = picture
-    latents = rooms.encode_video(video)
+    latents = rooms.encode_still(picture, frames, MID_GREY)
     mask = torch.from_numpy(given_frames_mask(frames)).to(latents)[:, :, None, None]
     return Reference(features, torch.cat([mask.expand(-1, -1, *latents.shape[2:]), latents]))

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import torch
 
-from infinite_talk.denoise.denoiser import Denoiser, Question
+from infinite_talk.denoise.denoiser import Denoiser, Question, answers
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.errors import NumericalError
+from infinite_talk.ops.host import to_device
 from infinite_talk.types import Guide
 
 
@@ -36,12 +37,12 @@ def denoise(
     """
     guidance, stepper = sampler.guidance(), sampler.stepper()
     conditions = {branch: denoiser.condition(guide, branch) for branch in guidance.branches}
-    times = sampler.times.to(guide.motion.device)
-    latent = _hold(noise.to(guide.motion.device, torch.float32), guide.motion)
+    times = sampler.times_on(guide.motion.device)
+    latent = _hold(to_device(noise.float(), guide.motion.device), guide.motion)
     for step in range(sampler.steps):
-        questions = (Question(step, times[step : step + 1], b, conditions[b]) for b in guidance.branches)
-        answers = {question.branch: denoiser.velocity(latent, question) for question in questions}
-        latent = _hold(stepper.step(latent, guidance.combine(answers), step), guide.motion)
+        questions = [Question(step, times[step], branch, conditions[branch]) for branch in guidance.branches]
+        velocity = guidance.combine(answers(denoiser, latent, questions))
+        latent = _hold(stepper.step(latent, velocity, step), guide.motion)
         on_step(step)
     if not bool(torch.isfinite(latent).all()):
         raise NumericalError(

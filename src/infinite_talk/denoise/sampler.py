@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,6 +21,7 @@ class Sampler:
     audio_guidance: float
     apg: APG | None = None
     compat: Compat = Compat.FIXED
+    _placed: dict[torch.device, tuple[torch.Tensor, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, request: Request) -> Sampler:
@@ -38,6 +39,13 @@ class Sampler:
     @property
     def steps(self) -> int:
         return len(self.times) - 1
+
+    def times_on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """The time of each step ``(1,)`` on a device: the same tensors in every window, so that what is made
+        of them can be kept."""
+        if device not in self._placed:
+            self._placed[device] = torch.split(self.times[:-1].to(device), 1)
+        return self._placed[device]
 
     def guidance(self) -> Guidance:
         """The guidance rule of one window."""

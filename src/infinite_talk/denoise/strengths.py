@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from infinite_talk.denoise.denoiser import Denoiser, Question
+from infinite_talk.denoise.denoiser import Denoiser, Question, answers
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.models.dit import Condition
 from infinite_talk.types import Guide
@@ -37,8 +38,8 @@ def varying_strengths(transformer: nn.Module) -> Strengths | None:
 class WithStrengths:
     """A denoiser whose LoRA strengths follow the steps.
 
-    Keys and values of text, picture and speech depend on the strengths too. So the condition of a branch is
-    computed again after each change; only the current one is kept.
+    Keys and values of text, picture and speech depend on the strengths too, and so does the embedding of the
+    time. So everything is computed again after each change; only what belongs to the current strengths is kept.
     """
 
     def __init__(self, inner: Denoiser, strengths: Strengths) -> None:
@@ -47,15 +48,31 @@ class WithStrengths:
         self._conditions: dict[Branch, Condition] = {}
 
     def condition(self, guide: Guide, branch: Branch) -> Condition:
-        self._strengths.at_step(0)
+        self._set(0)
         self._guides[branch] = guide
         self._conditions[branch] = condition = self._inner.condition(guide, branch)
         return condition
 
     def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
+        return self._inner.velocity(latent, self._current(question))
+
+    def velocities(
+        self, latent: torch.Tensor, questions: Sequence[Question]
+    ) -> Mapping[Branch, torch.Tensor]:
+        return answers(self._inner, latent, [self._current(question) for question in questions])
+
+    def forget(self) -> None:
+        self._conditions.clear()
+        self._inner.forget()
+
+    def _current(self, question: Question) -> Question:
+        """The question with the condition of its step's strengths."""
         branch = question.branch
-        if self._strengths.at_step(question.step):
-            self._conditions.clear()
+        self._set(question.step)
         if branch not in self._conditions:
             self._conditions[branch] = self._inner.condition(self._guides[branch], branch)
-        return self._inner.velocity(latent, replace(question, condition=self._conditions[branch]))
+        return replace(question, condition=self._conditions[branch])
+
+    def _set(self, step: int) -> None:
+        if self._strengths.at_step(step):
+            self.forget()

@@ -7,7 +7,7 @@ from typing import Final
 from infinite_talk.errors import InputError, UsageError
 from infinite_talk.plan.buckets import parse_size
 from infinite_talk.plan.windows import check_lengths
-from infinite_talk.request import Box, Request, Speaker
+from infinite_talk.request import Box, Distilled, EasyCache, MagCache, Request, Speaker, StepCache, TeaCache
 from infinite_talk.types import FPS
 
 MAX_PROMPT = 32_000
@@ -59,7 +59,10 @@ def validate(request: Request) -> None:
         _check_number("apg.momentum", request.apg.momentum, -1.0, 1.0, whole=False)
         _check_number("apg.norm_threshold", request.apg.norm_threshold, 0.0, 1e6, whole=False)
     if request.step_cache is not None:
-        _check_number("step_cache.threshold", request.step_cache.threshold, 0.0, 1e9, whole=False)
+        _check_step_cache(request.step_cache)
+    if request.distilled is not None and request.distilled not in set(Distilled):
+        known = ", ".join(Distilled)
+        raise UsageError(f"distilled={request.distilled!r} is not known; it must be one of {known}.")
     _check_sources(request)
     check_text(request.prompt, "prompt")
     if request.negative_prompt is not None:
@@ -104,6 +107,35 @@ def _check_number(name: str, value: object, low: float, high: float, *, whole: b
         raise UsageError(f"{name} must be {kind} from {low} to {high}; came {type(value).__name__}.")
     if not low <= value <= high:
         raise UsageError(f"{name}={_short(value)} is out of range; it must be {kind} from {low} to {high}.")
+
+
+def _check_step_cache(cache: StepCache) -> None:
+    if not isinstance(cache, TeaCache | MagCache | EasyCache):
+        raise UsageError(
+            f"step_cache must be a TeaCache, a MagCache or an EasyCache; came {type(cache).__name__}."
+        )
+    _check_number("step_cache.threshold", cache.threshold, 0.0, 1e9, whole=False)
+    if isinstance(cache, TeaCache):
+        _check_list("step_cache.coefficients", cache.coefficients, -1e12, 1e12, most=20)
+        return
+    _check_number("step_cache.retention", cache.retention, 0.0, 1.0, whole=False)
+    if isinstance(cache, MagCache):
+        _check_number("step_cache.longest", cache.longest, 0, 1000, whole=True)
+        _check_number("step_cache.shift", cache.shift, *_REAL["shift"], whole=False)
+        _check_list("step_cache.ratios", cache.ratios, 1e-6, 1e6, most=1000)
+
+
+def _check_list(name: str, values: object, low: float, high: float, *, most: int) -> None:
+    if values is None:
+        return
+    if not isinstance(values, tuple) or not 1 <= len(values) <= most:
+        raise UsageError(f"{name} must be a tuple of 1 to {most} numbers; came {_kind(values)}.")
+    for number, value in enumerate(values, 1):
+        _check_number(f"{name}, number {number},", value, low, high, whole=False)
+
+
+def _kind(values: object) -> str:
+    return f"{len(values)} of them" if isinstance(values, tuple) else type(values).__name__
 
 
 def _short(value: float) -> str:

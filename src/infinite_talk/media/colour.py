@@ -26,6 +26,22 @@ _FLAT = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
+class _Space:
+    """The numbers of the colour space on a device, float32. For a whole window once: each is a copy that a GPU
+    waits for."""
+
+    xyz_of_rgb: torch.Tensor  # (3, 3)
+    rgb_of_xyz: torch.Tensor  # (3, 3)
+    white: torch.Tensor  # (3, 1, 1)
+
+    @classmethod
+    def on(cls, device: torch.device) -> _Space:
+        matrix = torch.tensor(_XYZ_OF_RGB, dtype=torch.float64)
+        white = torch.tensor(_D65, dtype=torch.float64)[:, None, None]
+        return cls(*(part.to(device, torch.float32) for part in (matrix, torch.linalg.inv(matrix), white)))
+
+
+@dataclass(frozen=True, slots=True)
 class ColourReference:
     """Lab statistics of the picture whose colours the video keeps; each ``(3, 1, 1)``."""
 
@@ -58,21 +74,22 @@ def match_colour(frames: torch.Tensor, reference: ColourReference, strength: flo
         raise ValueError(f"colour strength {strength} is outside 0..1")
     if strength == 0.0:
         return frames
-    reference = reference.to(frames.device)
+    reference, space = reference.to(frames.device), _Space.on(frames.device)
     matched = torch.empty(frames.shape, dtype=torch.float32, device=frames.device)
     # Frame by frame, so that the Lab pictures cost the memory of one frame and not of a window.
     for index in range(frames.shape[1]):
         source = _unit(frames[:, index].float())
-        moved = _move(lab_of_rgb(source), reference)
-        corrected = rgb_of_lab(moved).clamp(0.0, 1.0)
+        moved = _move(lab_of_rgb(source, space), reference)
+        corrected = rgb_of_lab(moved, space).clamp(0.0, 1.0)
         matched[:, index] = ((1.0 - strength) * source + strength * corrected) * 2.0 - 1.0
     return matched
 
 
-def lab_of_rgb(rgb: torch.Tensor) -> torch.Tensor:
-    """CIE Lab (L 0..100, a, b) of gamma-coded sRGB in [0, 1]; both ``(3, H, W)``."""
+def lab_of_rgb(rgb: torch.Tensor, space: _Space | None = None) -> torch.Tensor:
+    """CIE Lab (L 0..100, a, b) of gamma-coded sRGB in [0, 1]; both ``(3, H, W)`` float32."""
+    space = space or _Space.on(rgb.device)
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055).clamp(min=0.0) ** 2.4, rgb / 12.92)
-    xyz = _mix(_matrix(rgb), linear) / rgb.new_tensor(_D65)[:, None, None]
+    xyz = _mix(space.xyz_of_rgb, linear) / space.white
     bent = torch.where(
         xyz > _LAB_KNEE, xyz.clamp(min=_LAB_KNEE) ** (1.0 / 3.0), _LAB_SLOPE * xyz + _LAB_OFFSET
     )
@@ -80,15 +97,15 @@ def lab_of_rgb(rgb: torch.Tensor) -> torch.Tensor:
     return torch.stack((116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)))
 
 
-def rgb_of_lab(lab: torch.Tensor) -> torch.Tensor:
-    """Gamma-coded sRGB of CIE Lab, both ``(3, H, W)``; what sRGB cannot show lies outside [0, 1]."""
+def rgb_of_lab(lab: torch.Tensor, space: _Space | None = None) -> torch.Tensor:
+    """Gamma-coded sRGB of CIE Lab, both ``(3, H, W)`` float32; what sRGB cannot show lies outside [0, 1]."""
+    space = space or _Space.on(lab.device)
     lightness, a, b = lab
     y = (lightness + 16.0) / 116.0
     bent = torch.stack((y + a / 500.0, y, (y - b / 200.0).clamp(min=0.0)))  # no negative blue stimulus
     knee = 0.2068966  # cube root of the knee above
     xyz = torch.where(bent > knee, bent**3, (bent - _LAB_OFFSET) / _LAB_SLOPE)
-    inverse = torch.linalg.inv(_matrix(lab, torch.float64)).to(lab.dtype)
-    linear = _mix(inverse, xyz * lab.new_tensor(_D65)[:, None, None])
+    linear = _mix(space.rgb_of_xyz, xyz * space.white)
     return torch.where(
         linear > 0.0031308, 1.055 * linear.clamp(min=0.0) ** (1.0 / 2.4) - 0.055, linear * 12.92
     )
@@ -112,10 +129,6 @@ def _statistics(lab: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _unit(picture: torch.Tensor) -> torch.Tensor:
     return ((picture + 1.0) / 2.0).clamp(0.0, 1.0)
-
-
-def _matrix(like: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    return torch.tensor(_XYZ_OF_RGB, dtype=dtype or like.dtype, device=like.device)
 
 
 def _mix(matrix: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:

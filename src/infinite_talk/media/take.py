@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,6 +48,7 @@ class Finished:
     sha256: str
     motion_sha256: str | None  # None: the next window continues from nothing
     seconds: float  # that making it took
+    skipped: Mapping[str, int] = field(default_factory=dict)  # steps left out by a step cache, by branch
 
 
 class Take:
@@ -117,6 +118,11 @@ class Take:
         """Frames on disk."""
         return sum(window.frames for window in self._windows)
 
+    @property
+    def skipped(self) -> tuple[Mapping[str, int], ...]:
+        """Steps that a step cache left out in each window on disk, by guidance branch."""
+        return tuple(window.skipped for window in self._windows)
+
     def motion(self) -> torch.Tensor | None:
         """The exact frames before the next window, float32 ``(3, overlap, H, W)``; ``None`` at a start."""
         if self.complete or not self.plan.windows[self.finished].overlap:
@@ -143,7 +149,9 @@ class Take:
             with replacing(segment) as part:
                 write_segment(part, clip.frames.cpu().numpy(), crf=self.recipe.machine.crf)
             motion_sha256 = self._keep_motion(number, clip.motion)
-            done = Finished(len(clip.frames), sha256_of(segment), motion_sha256, clip.seconds)
+            done = Finished(
+                len(clip.frames), sha256_of(segment), motion_sha256, clip.seconds, dict(clip.skipped)
+            )
             _write_json(self._note(number), asdict(done))
         self._windows.append(done)
         if number >= _KEPT_MOTIONS:
@@ -317,6 +325,7 @@ class Take:
         starts = [sum(window.frames for window in self._windows[:n]) for n in range(self.finished)]
         windows = [
             {"start": start, "frames": window.frames, "seconds": round(window.seconds, 3)}
+            | ({"skipped": dict(window.skipped)} if window.skipped else {})
             for start, window in zip(starts, self._windows, strict=True)
         ]
         file = {"name": self.output.name, "sha256": digest, "bytes": final.stat().st_size}

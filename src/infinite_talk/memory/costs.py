@@ -6,7 +6,9 @@ moment. Weights are added by the planner, which decides where they live.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from infinite_talk.memory.codec import (
     decode_pass,
@@ -16,12 +18,12 @@ from infinite_talk.memory.codec import (
     rising_pass,
     start_pass,
 )
+from infinite_talk.memory.flops import Kind, block_parts, total
 from infinite_talk.memory.sizes import Encoder, ModelSizes
 from infinite_talk.memory.work import Work
-from infinite_talk.memory.workspace import block_workspace, condition_bytes
+from infinite_talk.memory.workspace import block_workspace, conditions_bytes
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.models.vae import VAEConfig
-from infinite_talk.models.vae.config import MAP_BYTES
 from infinite_talk.models.vae.tiles import decoder_reach, encoder_reach, spans
 
 SPEECH_CHUNK = 2000
@@ -40,16 +42,6 @@ class Need:
     @property
     def bytes(self) -> float:
         return self.activations + self.workspace
-
-
-def conditions_bytes(config: DiTConfig, work: Work, base: int, *, kept: bool) -> float:
-    """What all branches keep for a window; those without speech hear one silent person."""
-
-    def of(people: int) -> float:
-        tokens = work.tokens(config.patch_size)
-        return float(condition_bytes(config, tokens, work.latents, base, people=people, kept=kept))
-
-    return (work.branches - work.silent) * of(work.people) + work.silent * of(1)
 
 
 def linear_workspace(model: ModelSizes, rows: int) -> float:
@@ -76,19 +68,33 @@ def linear_workspace(model: ModelSizes, rows: int) -> float:
     return float(weight * (base + (2 if narrow else 0)))
 
 
-def denoise_need(model: ModelSizes, work: Work, rows: int | None, *, kept: bool) -> Need:
-    """All steps of a window: conditions of all branches, latents, the tokens, one block at work."""
+def denoise_need(
+    model: ModelSizes, work: Work, rows: int | None, *, kept: bool, batched: bool = False
+) -> Need:
+    """All steps of a window: conditions of all branches, latents, the tokens of each branch, one block at work.
+
+    Args:
+        batched: the branches are one batch, so that blocks work on all of them at once; their keys and values
+            are put side by side, and stay where they came from.
+    """
     config, base = model.transformer, model.base
     tokens = work.tokens(config.patch_size)
     latent = 4.0 * config.out_dim * work.latents * work.places
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
     latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
-    stream = float(tokens * config.dim * base)
+    # All branches pass through together; those that a step cache is to remember, one after another.
+    at_once = 1 + work.remembered if work.remembered else work.branches
+    streams = float(at_once * tokens * config.dim * base)
     block = float(block_workspace(config, tokens, base, rows, people=work.people, fused=model.fused))
     block += linear_workspace(model, min(rows or tokens, tokens))
+    held: Callable[..., int] = partial(conditions_bytes, config, tokens, work.latents, base, kept=kept)
+    conditions = float(held(branches=work.branches, silent=work.silent, people=work.people))
+    if batched:
+        block *= work.branches
+        conditions += work.branches * held(people=work.people)
     # The time embedding widens its largest matrix to float32 while the tokens wait.
     time = 24.0 * config.dim**2
-    return Need(conditions_bytes(config, work, base, kept=kept) + latents + stream, max(block, time))
+    return Need(conditions + latents + streams, max(block, time))
 
 
 def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *, gpu: bool = False) -> Need:
@@ -96,42 +102,45 @@ def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *,
 
     All the while lives the video; with tiles also what the decoder makes of the whole latent to begin with.
     """
-    config, base = model.vae, model.vae_base
+    config, base, fused = model.vae, model.vae_base, gpu and model.vae_base == 2
     latents = max(1, frames // config.temporal_stride)
     held = work.video + 4.0 * config.z_dim * work.latents * work.places
     colours = 2 * work.video  # correction and rounding make copies when the codec has let go
     if tile is None:
         whole = latents >= work.latents
-        need = decode_pass(config, work.places, work.latents if whole else latents, base, whole=whole)
+        need = decode_pass(
+            config, work.places, work.latents if whole else latents, base, whole=whole, fused=fused
+        )
         # What was decoded last is there until it has its place, and a whole one until it is clamped.
         last = 2 * work.video if whole else 24.0 * frames * work.pixels
         kernels = convolution_workspace(config, work.pixels, min(frames, work.frames), base) if gpu else 0.0
         return Need(held, max(need.work + need.state + last + kernels, colours))
     held += features_of(config, work, base)
-    start = start_pass(config, work.places, latents, base)
+    start = start_pass(config, work.places, latents, base, fused=fused)
     places = tile_places(config, work, tile, decoder_reach(config))
-    rise = rising_pass(config, places, latents, base)
+    rise = rising_pass(config, places, latents, base, fused=fused)
     pixels = places * config.spatial_stride**2
     last = 24.0 * frames * pixels
     kernels = convolution_workspace(config, pixels, frames, base) if gpu else 0.0
     return Need(held, max(rise.work + rise.state + last + kernels, start.work + start.state, colours))
 
 
-def encode_need(model: ModelSizes, work: Work, tile: int | None, *, gpu: bool = False) -> Need:
-    """The reference video of a window encoded: at once if it is small, else as ``encode_pieces`` does it."""
-    config, base = model.vae, model.vae_base
+def encode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *, gpu: bool = False) -> Need:
+    """The reference video of a window encoded ``frames`` frames at a time, as ``encode_pieces`` does it."""
+    config, base, fused = model.vae, model.vae_base, gpu and model.vae_base == 2
     held = work.video + 4.0 * config.z_dim * work.latents * work.places
+    frames = max(config.temporal_stride, frames)
     if tile is None:
-        whole = work.frames * work.pixels * base * config.dim / config.patch**2 <= MAP_BYTES
-        frames = work.frames if whole else config.temporal_stride
-        need = encode_pass(config, work.pixels, frames, base, whole=whole)
+        whole = frames >= work.latents * config.temporal_stride
+        frames = work.frames if whole else frames
+        need = encode_pass(config, work.pixels, frames, base, whole=whole, fused=fused)
         kernels = convolution_workspace(config, work.pixels, frames, base) if gpu else 0.0
         return Need(held, need.work + need.state + kernels)
     held += features_of(config, work, base)
     pixels = tile_places(config, work, tile, encoder_reach(config)) * config.spatial_stride**2
-    fall = falling_pass(config, pixels, config.temporal_stride, base)
-    finish = finish_pass(config, work.pixels, config.temporal_stride, base)
-    kernels = convolution_workspace(config, pixels, config.temporal_stride, base) if gpu else 0.0
+    fall = falling_pass(config, pixels, frames, base, fused=fused)
+    finish = finish_pass(config, work.pixels, frames, base, fused=fused)
+    kernels = convolution_workspace(config, pixels, frames, base) if gpu else 0.0
     return Need(held, max(fall.work + fall.state + kernels, finish.work + finish.state))
 
 
@@ -166,29 +175,12 @@ def tiles_share(config: VAEConfig, work: Work, tile: int | None, reach: int) -> 
 
 
 def pass_flops(config: DiTConfig, tokens: int) -> tuple[float, float]:
-    """Operations of one pass in matrices and in attention.
+    """Operations of one pass in matrices and in attention, as published; ``flops.py`` counts them.
 
-    Matrices: 8 D^2 + 2 D F weights for each token. Keys and values of text, image and speech do not count:
-    they are computed once.
+    Keys and values of text, image and speech do not count: they are computed once.
     """
-    dim, layers = config.dim, config.num_layers
-    context = config.text_len + config.clip_tokens + config.context_tokens
-    matrices = 2.0 * tokens * (8 * dim**2 + 2 * dim * config.ffn_dim)
-    attention = 4.0 * tokens * (tokens + context) * dim
-    return layers * matrices, layers * attention
-
-
-def frame_flops(config: VAEConfig, pixels: int) -> float:
-    """Operations of decoding one frame: 3 x 3 x 3 convolutions, two in a block, finest level first."""
-    total, halvings = 0.0, 0
-    for level, factor in enumerate(config.dim_mult):
-        channels = config.dim * factor
-        convolutions = 2 * (config.num_res_blocks + 1)
-        voxels = pixels / config.patch**2 / 4**level / 2**halvings
-        total += voxels * convolutions * 2 * 27 * channels**2
-        if level < len(config.temporal_downsample):
-            halvings += config.temporal_downsample[level]
-    return total
+    block = block_parts(config, tokens, official=True)
+    return config.num_layers * total(block, Kind.GEMM), config.num_layers * total(block, Kind.ATTENTION)
 
 
 def text_encoder(

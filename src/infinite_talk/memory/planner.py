@@ -3,7 +3,7 @@
 A plan is the first of an ordered list of choices that fits, so that the same limit always gives the same plan,
 and less memory never a plan that needs more. From cheap to dear:
 
-1. everything stays on the device;
+1. everything stays on the device, small guidance branches as one batch, then one after another;
 2. the codec works on fewer frames at a time; blocks compute the keys and values of text, picture and speech
    anew at each step, and work on fewer tokens at a time (a few percent of time, same numbers);
 3. the encoders leave the device after use (seconds per video);
@@ -34,7 +34,7 @@ from infinite_talk.memory.stages import (
     stages_of,
 )
 from infinite_talk.memory.work import Work
-from infinite_talk.models.vae.config import MAP_BYTES
+from infinite_talk.models.vae.config import CACHE_BYTES, MAP_BYTES_GPU
 from infinite_talk.models.vae.tiles import decoder_reach
 from infinite_talk.settings import Memory
 
@@ -48,6 +48,13 @@ TILES = (512, 384, 256, 128, 64)
 """Pixels along a side of a tile of the codec, without what it shares with its neighbours."""
 NOTCH = 0.9
 """A plan one notch lower needs at most this share of the memory."""
+BATCH_GPU, BATCH_CPU = 2e10, 7e8
+"""Operations of one branch in a block below which branches are put in one batch.
+
+On a GPU a block of that size is thought to take as long to launch as to compute. On one core of a CPU a batch of
+three took 0.8 of the time of three passes at 4.5e8, and 1.15 of it at 1.9e9, where one branch alone fits the caches
+better (python -m bench.branches).
+"""
 UNASKED = Memory()
 
 
@@ -63,6 +70,8 @@ class MemoryPlan:
     """Keys and values of text, picture and speech are kept for a window, or computed anew at each step."""
     rows_at_once: int | None
     """Tokens that a block works on at a time; ``None``: all."""
+    batch_branches: bool
+    """The guidance branches of a step are one batch, or follow one another."""
     decode_frames: int
     """Video frames that the codec takes at a time, a multiple of its stride in time."""
     vae_tile: int | None
@@ -163,9 +172,9 @@ def choices(model: ModelSizes, work: Work, asked: Memory, limit: float, *, gpu: 
     for tile in _tiles(work, asked):
         for keep, swap, prefetch in _places(model, asked, gpu=gpu):
             streamed = gpu and not keep and not _text_fits(model, work, swap, prefetch, limit)
-            for kept, rows in _pieces(model, work):
-                for frames in _frames(model, work, tile):
-                    yield Choice(keep, streamed, swap, prefetch, kept, rows, frames, tile)
+            for kept, rows, batched in _pieces(model, work, gpu=gpu):
+                for frames in _frames(model, work, tile, gpu=gpu):
+                    yield Choice(keep, streamed, swap, prefetch, kept, rows, frames, tile, batched)
     if gpu and asked.prefetch_blocks is None and asked.blocks_to_swap != 0:
         yield from choices(model, work, replace(asked, prefetch_blocks=0), limit, gpu=gpu)
 
@@ -196,20 +205,34 @@ def _places(model: ModelSizes, asked: Memory, *, gpu: bool) -> Iterator[tuple[bo
         yield keeps[-1], swap, ahead
 
 
-def _pieces(model: ModelSizes, work: Work) -> list[tuple[bool, int | None]]:
-    """Whether keys and values are kept, and tokens at a time."""
+def _pieces(model: ModelSizes, work: Work, *, gpu: bool) -> list[tuple[bool, int | None, bool]]:
+    """Whether keys and values are kept, tokens at a time, and whether the branches are one batch."""
     tokens = work.tokens(model.transformer.patch_size)
-    return [(True, None), (False, None), *((False, rows) for rows in ROWS if rows < tokens)]
+    pieces = [(True, None), (False, None), *((False, rows) for rows in ROWS if rows < tokens)]
+    found = [(kept, rows, False) for kept, rows in pieces]
+    return [(True, None, True), *found] if batch_pays(model, work, gpu=gpu) else found
 
 
-def _frames(model: ModelSizes, work: Work, tile: int | None) -> list[int]:
+def batch_pays(model: ModelSizes, work: Work, *, gpu: bool) -> bool:
+    """Whether the branches of a step are faster as one batch than one after another.
+
+    From the sizes and not from a stopwatch: a batch may round otherwise than its samples, and the same request
+    has to give the same video again.
+    """
+    operations = sum(costs.pass_flops(model.transformer, work.tokens(model.transformer.patch_size)))
+    limit = BATCH_GPU if gpu else BATCH_CPU
+    return work.branches > 1 and operations / model.transformer.num_layers < limit
+
+
+def _frames(model: ModelSizes, work: Work, tile: int | None, *, gpu: bool) -> list[int]:
     """From the whole window, if it is small, down to one latent frame."""
     config = model.vae
     pixels = work.pixels
     if tile is not None:
         pixels = costs.tile_places(config, work, tile, decoder_reach(config)) * config.spatial_stride**2
     map_of_one = config.temporal_stride * pixels * model.vae_base * config.dim / config.patch**2
-    latents = min(work.latents, max(1, int(MAP_BYTES / map_of_one)))
+    most = MAP_BYTES_GPU if gpu else CACHE_BYTES
+    latents = min(work.latents, max(1, int(most / map_of_one)))
     found = []
     while latents >= 1:
         found.append(latents * config.temporal_stride)
@@ -240,6 +263,7 @@ def _plan(needs: Needs, choice: Choice, limit: float, speed: Speed | None) -> Me
         prefetch_blocks=choice.prefetch,
         keep_keys_values=choice.keys_kept,
         rows_at_once=choice.rows,
+        batch_branches=choice.batched,
         decode_frames=choice.frames,
         vae_tile=choice.tile,
         keep_encoders=choice.keep_encoders,

@@ -68,10 +68,10 @@ class ModelSizes:
     """Bytes of a number in the transformer's stream: 2 for bf16 and fp16, 4 for fp32."""
     format: Format | None = None
     """In which the matrices of the blocks are kept; ``None``: plain."""
+    vae_base: int = 2
+    """Bytes of a number in the codec: 2 on a GPU, 4 on a CPU and in a bundle."""
     fused: bool = False
     """Whether the transformer's operations are fused, as on GPUs with Triton."""
-    vae_base: int = 4
-    """Bytes of a number in the codec."""
     disk: float = 0.0
     """Bytes of the model's files."""
 
@@ -224,8 +224,8 @@ def full_sizes(
             weights=4.0 * speech, parameters=speech, dim=768, layers=12, conv=512, seconds=3.24
         ),
     )
-    disk = model.blocks + model.rest + 2.0 * (text + vision) + 4.0 * speech + model.codec
-    return replace(model, disk=disk, fused=fused)
+    files = 2.0 * (text + vision) + 4.0 * (speech + codec_weights(WAN_VAE))
+    return replace(model, disk=model.blocks + model.rest + files, fused=fused)
 
 
 WAN_VAE = VAEConfig.from_json(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from infinite_talk.memory import costs
 from infinite_talk.memory.costs import Need
+from infinite_talk.memory.flops import decode_flops, encode_flops
 from infinite_talk.memory.sizes import Encoder, ModelSizes
 from infinite_talk.memory.speed import Speed
 from infinite_talk.memory.work import Work
@@ -53,6 +54,7 @@ class Choice:
     rows: int | None
     frames: int
     tile: int | None
+    batched: bool = False
 
 
 class Needs:
@@ -65,7 +67,7 @@ class Needs:
         self.codec = model.codec
         self.encoders = model.encoders
         self.encode = cache(partial(costs.encode_need, model, work, gpu=gpu))
-        self.denoise = cache(lambda kept, rows: costs.denoise_need(model, work, rows, kept=kept))
+        self.denoise = cache(partial(costs.denoise_need, model, work))
         self.decode = cache(partial(costs.decode_need, model, work, gpu=gpu))
 
     def of(self, choice: Choice) -> Iterator[tuple[str, float, Need]]:
@@ -74,8 +76,8 @@ class Needs:
         yield "text", model.text.resident(choice.text_streamed), Need(0.0, model.text.work)
         yield "speech", model.speech.weights, Need(0.0, model.speech.work)
         yield "image", model.vision.weights, Need(0.0, model.vision.work)
-        yield "encode", self.codec, self.encode(choice.tile)
-        yield "denoise", 0.0, self.denoise(choice.keys_kept, choice.rows)
+        yield "encode", self.codec, self.encode(choice.frames, choice.tile)
+        yield "denoise", 0.0, self.denoise(choice.rows, kept=choice.keys_kept, batched=choice.batched)
         yield "decode", self.codec, self.decode(choice.frames, choice.tile)
 
     def peak(self, choice: Choice) -> float:
@@ -154,10 +156,9 @@ def _seconds(name: str, model: ModelSizes, work: Work, choice: Choice, speed: Sp
         return runs * encoder.flops / speed.transformer + moved
     if name == "denoise":
         return work.steps * work.branches * pass_seconds(model, work, choice, speed)
-    flops = costs.frame_flops(model.vae, work.pixels)
     if name == "decode":
-        flops *= costs.tiles_share(model.vae, work, choice.tile, decoder_reach(model.vae))
-        return work.frames * flops / speed.codec
-    flops *= costs.tiles_share(model.vae, work, choice.tile, encoder_reach(model.vae))
-    # The encoder has one residual block less in each level, and a window encodes the frames it continues.
-    return work.motion * flops / speed.codec * model.vae.num_res_blocks / (model.vae.num_res_blocks + 1)
+        share = costs.tiles_share(model.vae, work, choice.tile, decoder_reach(model.vae))
+        return share * decode_flops(model.vae, work) / speed.codec
+    share = costs.tiles_share(model.vae, work, choice.tile, encoder_reach(model.vae))
+    # A window encodes the frames it continues.
+    return share * encode_flops(model.vae, replace(work, frames=work.motion)) / speed.codec

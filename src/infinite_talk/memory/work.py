@@ -27,6 +27,8 @@ class Work:
     windows: int = 1
     first: bool = False
     """Whether the transformer is still to be loaded: then text and speech are encoded before it takes its memory."""
+    remembered: int = 0
+    """Streams of tokens that a step cache holds while the blocks work, see ``denoise/caches``."""
 
     @property
     def latents(self) -> int:

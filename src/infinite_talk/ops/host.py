@@ -70,6 +70,26 @@ class HostMemory:
             self._unpin = None
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on ``device``; the program does not wait for the copy, and nobody may write to the
+    tensor afterwards."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors of one device in host memory, complete; the program waits once for all of them."""
+    device = tensors[0].device
+    if device.type != "cuda":
+        return tuple(tensor.cpu() for tensor in tensors)
+    copies = tuple(torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors)
+    for copy, tensor in zip(copies, tensors, strict=True):
+        copy.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(device).synchronize()
+    return copies
+
+
 def aligned(position: int) -> int:
     """The next place in bytes where a tensor may begin."""
     return -(-position // ALIGNMENT) * ALIGNMENT

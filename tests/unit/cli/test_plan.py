@@ -10,7 +10,7 @@ import pytest
 from infinite_talk.forecast import plan_run
 from infinite_talk.frontends.cli.main import run
 from infinite_talk.memory.speed import GIB
-from infinite_talk.request import Request
+from infinite_talk.request import EasyCache, MagCache, Request, TeaCache
 from infinite_talk.settings import Memory, Quantization, Settings
 from tests.bundles import save_tiny_bundle
 
@@ -78,6 +78,34 @@ def test_settings_are_kept_and_guidance_counts():
     assert one.work.branches == 1
     assert three.work.branches == 3
     assert three.plan.seconds_per_window > 2 * one.plan.seconds_per_window
+
+
+def test_a_step_cache_that_remembers_tokens_needs_memory_for_them():
+    """32,256 tokens of 5120 bfloat16 numbers for each of three branches; EasyCache remembers latents only.
+
+    Without a cache the three branches pass through the blocks together, with it one at a time.
+    """
+    settings = Settings(model=Path("14b"), vram=80.0)
+    needs = [
+        next(
+            stage.activations
+            for stage in plan_run(Request(step_cache=cache), settings).plan.stages
+            if stage.name == "denoise"
+        )
+        for cache in (None, EasyCache(), MagCache(), TeaCache())
+    ]
+    assert needs[1] == needs[0] and needs[2] == needs[3]
+    assert needs[2] - needs[0] == pytest.approx((3 + 1 - 3) * 21 * 28 * 56 * 5120 * 2, rel=1e-6)
+
+
+def test_the_options_of_sampling_reach_a_plan_without_media(capsys):
+    said = [
+        json.loads(planned(capsys, "--model", "14b", "--vram", "80", "--json", *more)[1])
+        for more in ([], ["--step-cache", "magcache"])
+    ]
+    assert said[1]["plan"]["peak"] >= said[0]["plan"]["peak"]
+    few = planned(capsys, "--model", "14b", "--vram", "80", "--json", "--distilled", "lightx2v-4step")
+    assert json.loads(few[1])["steps"] == 4 and json.loads(few[1])["branches"] == 1
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,11 @@ from infinite_talk import (
     Box,
     Compat,
     Device,
+    Distilled,
+    EasyCache,
     InputError,
     LoRA,
+    MagCache,
     Memory,
     ModelFiles,
     Request,
@@ -37,14 +40,16 @@ def files(tmp_path, monkeypatch) -> Files:
 def test_every_option_arrives(files):
     options = Options(
         prompt="x | y", negative_prompt="n", size="720", seed=7, steps=8, shift=2, text_guidance=1, audio_guidance=2,
-        apg=True, apg_momentum=-0.5, apg_norm=27, teacache=0.3, window_frames=49, motion_frames=5, max_frames=100,
+        apg=True, apg_momentum=-0.5, apg_norm=27, teacache=0.3, distilled="lightx2v-4step",
+        window_frames=49, motion_frames=5, max_frames=100,
         colour_strength=0.5, fps=25, layout=AudioLayout.IN_TURN, audio_start=1, audio_end=2, compat=Compat.OFFICIAL,
     )  # fmt: skip
     assert build_request(files, options) == Request(
         image=Path("me.png"), speakers=(Speaker(audio=Path("a.wav")),), audio_layout=AudioLayout.IN_TURN,
         audio_start=1, audio_end=2, prompt="x | y", negative_prompt="n", size="720", seed=7, steps=8, shift=2,
         text_guidance=1, audio_guidance=2, apg=APG(momentum=-0.5, norm_threshold=27),
-        step_cache=TeaCache(threshold=0.3), window_frames=49, motion_frames=5, max_frames=100, colour_strength=0.5,
+        step_cache=TeaCache(threshold=0.3), distilled=Distilled.LIGHTX2V_4STEP,
+        window_frames=49, motion_frames=5, max_frames=100, colour_strength=0.5,
         compat=Compat.OFFICIAL,
     )  # fmt: skip
     machine = Options(
@@ -81,6 +86,49 @@ def test_flags_win_over_the_base_and_leave_the_rest(files):
     assert request.speakers == base.speakers
     assert request.apg is None
     assert request.step_cache is None
+
+
+@pytest.mark.parametrize(
+    ("options", "cache"),
+    [
+        ({"step_cache": "teacache"}, TeaCache()),
+        ({"step_cache": "magcache"}, MagCache()),
+        ({"step_cache": "easycache", "cache_threshold": 0.1}, EasyCache(threshold=0.1)),
+        (
+            {"step_cache": "magcache", "cache_threshold": 0.2, "cache_longest": 4, "cache_retention": 0.1},
+            MagCache(threshold=0.2, longest=4, retention=0.1),
+        ),
+        ({"step_cache": "none"}, None),
+        ({"step_cache": "none", "cache_threshold": 0.1}, None),
+        ({}, None),
+    ],
+)
+def test_step_caches(files, options, cache):
+    assert build_request(files, Options(**options)).step_cache == cache
+
+
+def test_a_step_cache_of_an_earlier_video_keeps_what_is_not_said(files):
+    base = Request(step_cache=MagCache(threshold=0.3, longest=5, ratios=(1.0, 0.9), shift=2.0))
+    changed = build_request(files, Options(cache_threshold=0.1), base).step_cache
+    assert changed == MagCache(threshold=0.1, longest=5, ratios=(1.0, 0.9), shift=2.0)
+    assert build_request(files, Options(step_cache="magcache"), base).step_cache == base.step_cache
+    assert build_request(files, Options(step_cache="easycache"), base).step_cache == EasyCache()
+    assert build_request(files, Options(), base).step_cache == base.step_cache
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cache_threshold": 0.1}, "--cache-threshold is for a step cache"),
+        ({"step_cache": "teacache", "cache_longest": 3}, "--cache-longest has no meaning for teacache"),
+        ({"step_cache": "teacache", "cache_retention": 0.1}, "--cache-retention has no meaning for teacache"),
+        ({"step_cache": "easycache", "cache_longest": 3}, "--cache-longest has no meaning for easycache"),
+        ({"teacache": 0.1, "step_cache": "magcache"}, "not both"),
+    ],
+)
+def test_numbers_of_another_step_cache_are_refused(files, options, said):
+    with pytest.raises(UsageError, match=said):
+        build_request(files, Options(**options))
 
 
 def test_two_speakers_with_boxes_and_a_silent_one(files):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from threading import Event, current_thread, main_thread
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infinite_talk.denoise.noise import noise_for
+from infinite_talk.denoise.noise import ahead, noise_for, seeded
+from infinite_talk.plan.windows import plan_windows
+from infinite_talk.types import Window
 
 SHAPE = (16, 5, 8, 8)
 
@@ -34,3 +38,31 @@ def test_the_bits_are_those_of_every_other_machine() -> None:
     """
     digest = hashlib.sha256(noise_for(42, 3, SHAPE).numpy().tobytes()).hexdigest()
     assert digest == "49905dc00bf2986ba6f7e8e5ced5513e9e9c2885a897d314741a897e27869a6a"
+
+
+WINDOWS = plan_windows(60, frames=17, motion=5).windows
+
+
+@given(order=st.lists(st.sampled_from(WINDOWS), max_size=6), shape=st.sampled_from([SHAPE, (2, 3)]))
+def test_noise_drawn_ahead_is_the_same_in_whatever_order(order: list[Window], shape: tuple[int, ...]) -> None:
+    with ahead(seeded(7), WINDOWS) as source:
+        for window in order:
+            assert torch.equal(source(window, shape), noise_for(7, window.index, shape))
+            shape = (shape[0] + window.index % 2, *shape[1:])
+
+
+def test_the_next_window_is_drawn_by_another_thread_and_none_twice() -> None:
+    drawn, second = [], Event()
+
+    def source(window: Window, shape: Sequence[int]) -> torch.Tensor:
+        drawn.append((window.index, current_thread() is main_thread()))
+        if window.index == 1:
+            second.set()
+        return noise_for(7, window.index, shape)
+
+    with ahead(source, WINDOWS) as noise:
+        noise(WINDOWS[0], SHAPE)
+        assert second.wait(10)  # nobody has asked for it
+        for window in WINDOWS[1:]:
+            noise(window, SHAPE)
+    assert drawn == [(window.index, window.index == 0) for window in WINDOWS]

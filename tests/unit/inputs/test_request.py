@@ -14,7 +14,17 @@ from PIL import Image
 
 from infinite_talk.errors import InfiniteTalkError, InputError, UsageError
 from infinite_talk.inputs import prompts_of, read_job_file, read_source, validate
-from infinite_talk.request import APG, AudioLayout, Box, Compat, Request, Speaker, TeaCache
+from infinite_talk.request import (
+    APG,
+    AudioLayout,
+    Box,
+    Compat,
+    EasyCache,
+    MagCache,
+    Request,
+    Speaker,
+    TeaCache,
+)
 from infinite_talk.settings import Settings
 from infinite_talk.types import Size
 from tests.unit.inputs.media import encode, number_of, numbered, tone, write_wav
@@ -104,6 +114,17 @@ def test_t1_prompts_of_successive_windows():
         ("apg", APG(momentum=-2.0), "-1.0 to"),
         ("apg", APG(norm_threshold=float("nan")), "0.0 to"),
         ("step_cache", TeaCache(threshold=-0.1), "0.0 to"),
+        ("step_cache", TeaCache(coefficients=()), "1 to 20"),
+        ("step_cache", TeaCache(coefficients=(1.0, float("nan"))), "number 2"),
+        ("step_cache", MagCache(longest=-1), "step_cache.longest"),
+        ("step_cache", MagCache(longest=1.5), "whole number"),
+        ("step_cache", MagCache(retention=1.5), "step_cache.retention"),
+        ("step_cache", MagCache(ratios=(1.0, 0.0)), "number 2"),
+        ("step_cache", MagCache(shift=0.0), "step_cache.shift"),
+        ("step_cache", EasyCache(threshold=float("nan")), "0.0 to"),
+        ("step_cache", EasyCache(retention=-0.1), "step_cache.retention"),
+        ("step_cache", 0.2, "must be a TeaCache"),
+        ("distilled", "3-steps", "lightx2v-4step"),
         ("scene_cuts", True, "for videos"),
         ("image", None, "neither"),
         ("video", Path("b.mp4"), "both"),

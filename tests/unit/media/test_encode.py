@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -90,6 +91,19 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path, count: int):
     played = play(tmp_path / "a.mp4")
     assert len(played.times) == count
     assert played.keys[0] == 0
+
+
+def test_how_the_threads_take_turns_does_not_show(tmp_path: Path):
+    """Noise that moves far, encoded by several processes' worth of threads at once."""
+    still = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    frames = np.stack([np.roll(still, (11 * n, 7 * n), (0, 1)) for n in range(20)])
+
+    def encoded(number: int) -> str:
+        write_segment(tmp_path / f"{number}.mp4", frames, crf=18)
+        return hashlib.sha256((tmp_path / f"{number}.mp4").read_bytes()).hexdigest()
+
+    with ThreadPoolExecutor(4) as encoders:
+        assert len(set(encoders.map(encoded, range(8)))) == 1
 
 
 def test_decoding_order_is_display_order(tmp_path: Path):

@@ -14,7 +14,19 @@ from infinite_talk.errors import InputError
 from infinite_talk.media.encode import write_segment
 from infinite_talk.media.mux import join
 from infinite_talk.media.recipe import Machine, Recipe, sidecar_of
-from infinite_talk.request import APG, AudioLayout, Box, Compat, Request, Speaker, TeaCache
+from infinite_talk.request import (
+    APG,
+    AudioLayout,
+    Box,
+    Compat,
+    Distilled,
+    EasyCache,
+    MagCache,
+    Request,
+    Speaker,
+    StepCache,
+    TeaCache,
+)
 from infinite_talk.types import Plan, Size, Window
 from tests.unit.media.fakes import pictures
 
@@ -69,6 +81,31 @@ def test_there_and_back_through_the_video(media: Path, tmp_path: Path):
     assert again == recipe
     assert again.digest == recipe.digest
     assert again.to_request([media]) == request_in(media)
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        None,
+        TeaCache(),
+        TeaCache(threshold=0.1, coefficients=(1.0, -2.5)),
+        MagCache(),
+        MagCache(threshold=0.3, longest=4, retention=0.1, ratios=(1.0, 0.9), shift=3.0),
+        EasyCache(threshold=0.02, retention=0.3),
+    ],
+)
+def test_each_step_cache_comes_back_as_itself(media: Path, tmp_path: Path, cache: StepCache | None):
+    """The three look alike in JSON, a threshold and some numbers, but for their kind."""
+    recipe = recipe_in(media, step_cache=cache, distilled=Distilled.FUSIONX_8STEP)
+    again = Recipe.from_file(video_of(recipe, tmp_path / "out.mp4")).to_request([media])
+    assert (type(again.step_cache), again.step_cache) == (type(cache), cache)
+    assert again.distilled is Distilled.FUSIONX_8STEP
+
+
+def test_a_teacache_of_a_recipe_without_kinds_is_still_one(media: Path):
+    recipe = recipe_in(media)
+    request = dict(recipe.request) | {"step_cache": {"threshold": 0.1, "coefficients": [1.0, -2.5]}}
+    assert replace(recipe, request=request).to_request([media]) == request_in(media)
 
 
 def test_there_and_back_through_the_json_beside(media: Path, tmp_path: Path):

@@ -11,13 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from infinite_talk.memory.workspace import block_workspace, condition_bytes
+from infinite_talk.denoise.denoiser import Plain
+from infinite_talk.denoise.guidance import branches
+from infinite_talk.memory.workspace import block_workspace, condition_bytes, conditions_bytes
 from infinite_talk.models.dit import Condition, DiTConfig, WanTransformer, concatenate, speech
 from infinite_talk.models.dit.blocks import Block
 from infinite_talk.models.dit.condition import Context
+from infinite_talk.models.dit.people import voice_rotation
 from infinite_talk.ops.fused import eager
 from infinite_talk.ops.pieces import by_pieces, cuts_of
 from infinite_talk.ops.rope import grid_rotation, rotate_real
+from infinite_talk.types import Guide
 from tests.live import LiveBytes, peak_bytes
 from tests.unit.tiny_dit import CONFIG, TIMES, inputs, latent, model
 
@@ -85,6 +89,36 @@ def test_the_size_of_a_condition(net: WanTransformer, kept: bool) -> None:
     assert planned == pytest.approx(held - sum(tensor.nbytes for tensor in small), rel=0.01)
 
 
+@pytest.mark.parametrize("people", [1, 2])
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(("text", "audio"), [(1, 1), (3, 1), (1, 2), (3, 2)])
+def test_branches_keep_once_what_they_share(
+    net: WanTransformer, people: int, kept: bool, text: float, audio: float
+) -> None:
+    lean, guide = copy.deepcopy(net), some_guide(people)
+    lean.keep_keys_values = kept
+    denoiser, asked = Plain(lean), branches(text, audio)
+    with LiveBytes() as live, torch.no_grad():
+        conditions = [denoiser.condition(guide, branch) for branch in asked]
+        held = live.now
+    first = conditions[0]
+    grid = first.grid
+    planned = conditions_bytes(
+        *(CONFIG, grid[0] * grid[1] * grid[2], grid[0], 4),
+        branches=len(asked),
+        silent=sum(not branch.has_speech for branch in asked),
+        people=people,
+        kept=kept,
+    )
+    small = [] if people == 1 else [first.classes, *voice_rotation(people, CONFIG, torch.device("cpu"))]
+    assert planned == pytest.approx(held - sum(tensor.nbytes for tensor in small), rel=0.01)
+
+
+def some_guide(people: int) -> Guide:
+    given = {name: value[0] for name, value in inputs(people, batch=1).items()}
+    return Guide(**given, negative=given["text"].flip(0), motion=torch.empty(0))
+
+
 WIDE = replace(CONFIG, dim=128, num_heads=4)
 
 
@@ -129,3 +163,5 @@ def test_a_window_at_480p_in_pieces_needs_less_than_half() -> None:
     assert [round(value, 1) for value in gib] == [3.1, 1.2]
     kept, made = (condition_bytes(full, 32760, 21, 2, kept=kept) / 2**30 for kept in (True, False))
     assert (round(kept, 2), round(made, 2)) == (1.43, 0.02)
+    three = conditions_bytes(full, 32760, 21, 2, branches=3, silent=1) / 2**30
+    assert round(three, 2) == 2.33  # where three times as much was kept before they shared it: 4.29

@@ -123,7 +123,7 @@ def test_the_order_of_sacrifices():
             found.blocks_to_swap > 0 and not found.prefetch_blocks,
         )
 
-    seen = [given_up(plan(gib)) for gib in (100, 56, 40, 24, 12, 8, 7)]
+    seen = [given_up(plan(gib)) for gib in (100, 56, 40, 24, 12, 8, 6)]
     assert seen == sorted(seen)  # once given up, never taken back
     assert seen[0] == (False, False, False, False)
     assert seen[-1][:3] == (True, True, True)
@@ -204,3 +204,24 @@ def test_every_choice_has_a_finite_need():
     costs = Needs(MODELS["fp8"], HIGH)
     needs = [costs.peak(choice) for choice in choices(MODELS["fp8"], HIGH, UNASKED, 12 * GIB, gpu=True)]
     assert min(needs) < 8 * GIB < max(needs)
+
+
+def test_small_branches_are_one_batch_while_there_is_room() -> None:
+    """A model of the embedded one's size in launches of microseconds; never the 14B model at any usual size."""
+    config = replace(MODELS["bf16"].transformer, dim=256, ffn_dim=1024, num_heads=4, num_layers=10)
+    small = replace(MODELS["bf16"], transformer=config, block=4e6, rest=4e6, base=4)
+    work = Work(size=Size(192, 192), frames=49, branches=3)
+    roomy = plan_memory(small, work, 40 * GIB)
+    assert roomy.batch_branches
+    assert not plan_memory(small, replace(work, branches=1, silent=0), 40 * GIB).batch_branches
+    assert not plan_memory(small, work, 40 * GIB, gpu=False).batch_branches  # too large for a CPU's caches
+    assert plan_memory(small, replace(work, size=Size(96, 96), frames=21), 40 * GIB, gpu=False).batch_branches
+    needs = Needs(small, work)
+    chosen = next(iter(choices(small, work, UNASKED, 40 * GIB, gpu=True)))
+    together, one_by_one = (
+        needs.denoise(None, kept=True, batched=batched).bytes for batched in (True, False)
+    )
+    assert chosen.batched and together > one_by_one
+    assert not any(
+        plan(80, work=replace(LOW, size=size)).batch_branches for size in (Size(256, 256), LOW.size)
+    )

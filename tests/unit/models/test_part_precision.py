@@ -74,8 +74,8 @@ def test_the_feed_forward_is_that_of_transformers() -> None:
 def test_the_codec_in_half_its_size() -> None:
     part = PARTS["vae"]
     weights = random_weights(part)
-    whole = build(lambda: VideoVAE(part.tiny), weights, dtype=vae_keys.DTYPE)
-    small = build(lambda: VideoVAE(part.tiny), weights, dtype=vae_keys.DTYPE_SMALL)
+    whole = build(lambda: VideoVAE(part.tiny), weights, dtype=torch.float32)
+    small = build(lambda: VideoVAE(part.tiny), weights, dtype=vae_keys.DTYPE)
     video = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     latent = whole.encode(video)
     for actual, expected in (
@@ -85,8 +85,8 @@ def test_the_codec_in_half_its_size() -> None:
         (torch.cat(list(small.decode_chunks(latent)), dim=2), whole.decode(latent)),
     ):
         assert actual.dtype == torch.float32
-        # A random network spreads a rounding more than a trained one: measured 0.19 at most.
-        assert relative(actual, expected) < 0.3
+        # A random network spreads a rounding more than a trained one.
+        assert relative(actual, expected) < 0.05
 
 
 @torch.inference_mode()
@@ -102,5 +102,5 @@ def test_the_image_encoder_in_its_published_precision() -> None:
 
 def test_what_each_part_runs_in() -> None:
     """What the planner counts on: bytes for a number of each part."""
-    kinds = (text_keys.DTYPE, vision_keys.DTYPE, speech_keys.DTYPE, vae_keys.DTYPE, vae_keys.DTYPE_SMALL)
-    assert [kind.itemsize for kind in kinds] == [2, 2, 4, 4, 2]
+    kinds = (text_keys.DTYPE, vision_keys.DTYPE, speech_keys.DTYPE, vae_keys.DTYPE)
+    assert [kind.itemsize for kind in kinds] == [2, 2, 4, 2]

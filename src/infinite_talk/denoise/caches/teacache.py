@@ -8,18 +8,15 @@ for the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import torch
 
-from infinite_talk.denoise.denoiser import Plain, Question
-from infinite_talk.denoise.guidance import Branch
+from infinite_talk.denoise.caches.cache import Decision, Planned, Policy
+from infinite_talk.denoise.denoiser import Question
 from infinite_talk.denoise.sampler import Sampler
-from infinite_talk.errors import UsageError
-from infinite_talk.models.dit import Condition, WanTransformer
+from infinite_talk.models.dit import WanTransformer
 from infinite_talk.request import Compat, TeaCache
-from infinite_talk.types import Guide
 
 WARM_UP_STEPS = 5
 """Steps at the start of a window that are always computed: there the picture takes shape."""
@@ -29,49 +26,6 @@ OFFICIAL_SLOTS = 3
 
 Distance = Callable[[int, int], float]
 """How far the time embedding of one step is from another's: (step, earlier step) -> relative distance."""
-
-
-class Schedule(Protocol):
-    """Which calls are skipped, and where each call keeps what the blocks did."""
-
-    def next(self, question: Question) -> tuple[Hashable, bool]:
-        """Memory slot of this call, and whether its blocks are skipped; called once per question, in order."""
-        ...
-
-
-class StepCache:
-    """A denoiser that skips the blocks when its schedule says so. One per run."""
-
-    def __init__(self, transformer: WanTransformer, schedule: Schedule) -> None:
-        self._transformer = transformer
-        self._plain = Plain(transformer)
-        self._schedule = schedule
-        self._change: dict[Hashable, torch.Tensor] = {}
-
-    def condition(self, guide: Guide, branch: Branch) -> Condition:
-        return self._plain.condition(guide, branch)
-
-    def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
-        slot, skip = self._schedule.next(question)
-        model = self._transformer
-        time, modulation = model.embed_time(question.time)
-        tokens = model.embed(latent[None], question.condition)
-        if skip:
-            after = tokens + self._change[slot]
-        else:
-            after = model.blocks_forward(tokens, modulation, question.condition)
-            self._change[slot] = after - tokens
-        return model.head_forward(after, time, question.condition)[0]
-
-
-class ByBranch:
-    """Each branch has its own memory, and every window starts afresh; right for any number of branches."""
-
-    def __init__(self, skips: Sequence[bool]) -> None:
-        self._skips = skips
-
-    def next(self, question: Question) -> tuple[Hashable, bool]:
-        return question.branch, self._skips[question.step]
 
 
 class ByCallNumber:
@@ -90,7 +44,7 @@ class ByCallNumber:
         self._sums = [0.0] * OFFICIAL_SLOTS
         self._last_steps = [0] * OFFICIAL_SLOTS
 
-    def next(self, question: Question) -> tuple[Hashable, bool]:
+    def next(self, latent: torch.Tensor, question: Question) -> Decision:  # noqa: ARG002 - time decides
         slot = self._call % OFFICIAL_SLOTS
         skip = False
         if self._call >= OFFICIAL_SLOTS * WARM_UP_STEPS:
@@ -100,7 +54,10 @@ class ByCallNumber:
             self._sums[slot] = 0.0
         self._last_steps[slot] = question.step
         self._call = (self._call + 1) % self._calls_per_round
-        return slot, skip
+        return Decision(slot, skip)
+
+    def learn(self, latent: torch.Tensor, question: Question, velocity: torch.Tensor) -> None:
+        pass
 
 
 def skipped_steps(
@@ -119,25 +76,13 @@ def skipped_steps(
     return tuple(skips)
 
 
-def step_cache(
-    transformer: WanTransformer, sampler: Sampler, cache: TeaCache, coefficients: Sequence[float] | None
-) -> StepCache:
-    """The cache of one run. ``coefficients`` are the model's own, for requests that name none.
-
-    Raises:
-        UsageError: neither the request nor the model has coefficients.
-    """
-    chosen = cache.coefficients or coefficients
-    if not chosen:
-        raise UsageError(
-            "This model has no step cache coefficients of its own: give them, or switch the cache off."
-        )
-    polynomial, distance = _polynomial(chosen), distances(transformer, sampler)
+def policy(transformer: WanTransformer, sampler: Sampler, cache: TeaCache) -> Policy:
+    """The policy of one run; ``cache`` has its coefficients (``presets.resolve``)."""
+    assert cache.coefficients, "resolve the request first"
+    polynomial, distance = _polynomial(cache.coefficients), distances(transformer, sampler)
     if sampler.compat is Compat.OFFICIAL:
-        return StepCache(transformer, ByCallNumber(sampler.steps, cache.threshold, polynomial, distance))
-    return StepCache(
-        transformer, ByBranch(skipped_steps(sampler.steps, cache.threshold, polynomial, distance))
-    )
+        return ByCallNumber(sampler.steps, cache.threshold, polynomial, distance)
+    return Planned(skipped_steps(sampler.steps, cache.threshold, polynomial, distance))
 
 
 def _polynomial(coefficients: Sequence[float]) -> Callable[[float], float]:

@@ -13,6 +13,7 @@ from infinite_talk import UsageError, __version__
 from .config import Options, load_options, parse_assignments
 from .flags import (
     ALLOW_PICKLE,
+    BENCH,
     CHART,
     CONTROL,
     CONVERT,
@@ -126,6 +127,19 @@ def doctor(**flags: Any) -> int:  # noqa: ANN401
     from .doctor import doctor
 
     return doctor(Run.of(flags))
+
+
+@app.command(rich_help_panel=SEE)
+@with_flags(*BENCH, *DEVICE, *TALK)
+def bench(**flags: Any) -> int:  # noqa: ANN401
+    """Measure this machine: the transformer, the codec, whole windows, kernels, loading.
+
+    Weights are random and made here, so that nothing is downloaded; products, attention and copies are measured in
+    the same run, and every time is compared with the limit that follows from them. docs/performance.md explains it.
+    """
+    from .bench import bench
+
+    return bench(flags, Run.of(flags))
 
 
 @app.command(rich_help_panel=SEE)

@@ -6,6 +6,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,16 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from infinite_talk import Attention, AudioLayout, Compat, Device, Precision, Quantization, UsageError
+from infinite_talk import (
+    Attention,
+    AudioLayout,
+    Compat,
+    Device,
+    Distilled,
+    Precision,
+    Quantization,
+    UsageError,
+)
 
 PREFIX = "INFINITE_TALK_"
 OTHER_VARIABLES = {"CONFIG", "GOLDEN"}
@@ -44,6 +54,15 @@ def _lora_list(value: object) -> object:
 LoRAs = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_lora_list)]
 
 
+class StepCacheName(StrEnum):
+    """What ``--step-cache`` takes."""
+
+    NONE = "none"
+    TEACACHE = "teacache"
+    MAGCACHE = "magcache"
+    EASYCACHE = "easycache"
+
+
 class Options(BaseSettings):
     """What a file or a variable may set. ``None`` leaves the default of ``Request`` or ``Settings``.
 
@@ -63,7 +82,12 @@ class Options(BaseSettings):
     apg: bool | None = None
     apg_momentum: float | None = None
     apg_norm: float | None = None
+    step_cache: StepCacheName | None = None
+    cache_threshold: float | None = None
+    cache_longest: int | None = None
+    cache_retention: float | None = None
     teacache: float | None = None
+    distilled: Distilled | None = None
     window_frames: int | None = None
     motion_frames: int | None = None
     max_frames: int | None = None

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from infinite_talk import Attention, AudioLayout, Compat, Device, Precision, Quantization
+from infinite_talk import Attention, AudioLayout, Compat, Device, Distilled, Precision, Quantization
+
+from .config import StepCacheName
 
 WHAT = "Picture, sound and words"
 PEOPLE = "Several people"
@@ -19,8 +21,9 @@ SAMPLING = "Sampling"
 LENGTH = "Length and windows"
 MODELS = "Model files"
 MACHINE = "Machine"
+MEASURE = "Measurement"
 OUTPUT = "Output and control"
-PANELS = (WHAT, PEOPLE, LOOK, SAMPLING, LENGTH, MODELS, MACHINE, OUTPUT)
+PANELS = (WHAT, PEOPLE, LOOK, SAMPLING, LENGTH, MEASURE, MODELS, MACHINE, OUTPUT)
 """Headings of the help, in its order."""
 
 
@@ -121,7 +124,48 @@ REQUEST = (
     Flag("apg", bool, SAMPLING, "Adaptive projected guidance.", "--apg/--no-apg"),
     Flag("apg_momentum", float, SAMPLING, "Its momentum, -1 to 1.", "--apg-momentum"),
     Flag("apg_norm", float, SAMPLING, "Its limit for the norm of a difference.", "--apg-norm"),
-    Flag("teacache", float, SAMPLING, "Skip steps that change little; threshold, 0 is off.", "--teacache"),
+    Flag(
+        "step_cache",
+        StepCacheName,
+        SAMPLING,
+        "Leave out steps that would change little: faster, and not the same picture.",
+        "--step-cache",
+    ),
+    Flag(
+        "cache_threshold",
+        float,
+        SAMPLING,
+        "How much may change meanwhile; 0 leaves out nothing. Default 0.2, 0.12 or 0.05, as listed above.",
+        "--cache-threshold",
+    ),
+    Flag(
+        "cache_longest",
+        int,
+        SAMPLING,
+        "magcache: most steps left out in a row; default 2.",
+        "--cache-longest",
+    ),
+    Flag(
+        "cache_retention",
+        float,
+        SAMPLING,
+        "magcache, easycache: share of the steps, from the first on, that are always made; default 0.2.",
+        "--cache-retention",
+    ),
+    Flag(
+        "teacache",
+        float,
+        SAMPLING,
+        "The same as --step-cache teacache with this threshold; 0 is off.",
+        "--teacache",
+    ),
+    Flag(
+        "distilled",
+        Distilled,
+        SAMPLING,
+        "Steps, shift and guidance of a LoRA for few steps, which is looked for in the models folders.",
+        "--distilled",
+    ),
     Flag("audio_start", float, LENGTH, "Seconds to leave out at the start.", "--audio-start", "SECONDS"),
     Flag("audio_end", float, LENGTH, "Second at which the sound is cut.", "--audio-end", "SECONDS"),
     Flag("max_frames", int, LENGTH, "Longest video, in frames.", "--max-frames"),
@@ -256,6 +300,76 @@ CONVERT = (
         "--quantization",
     ),
     Flag("precision", Precision, MODELS, "Of all that is not quantised; auto keeps it.", "--precision"),
+)
+BENCH = (
+    Flag(
+        "what",
+        list[str],
+        MEASURE,
+        "dit (default), vae, window, attention, linear or load; may be repeated.",
+        "--what",
+        "dit|vae|window|attention|linear|load",
+    ),
+    Flag("cases", Path, MEASURE, "TOML file with cases ([defaults] and [[case]] tables).", "--cases", "FILE"),
+    Flag(
+        "model",
+        Path,
+        MODELS,
+        "14b (default on a GPU): the published sizes with random weights; embedded; or a folder.",
+        "--model -m",
+        "14b|embedded|FOLDER",
+    ),
+    MODELS_DIR,
+    Flag("size", str, MEASURE, "480p, 720p, 640 or WxH. Default 480p, or the model's own.", "--size -s"),
+    Flag("frames", int, MEASURE, "Frames of a window, 4n+1.", "--frames"),
+    Flag("windows", int, MEASURE, "Windows of --what window. Default 1.", "--windows"),
+    Flag(
+        "steps", int, MEASURE, "Denoising steps; with dit also measures the steps of the loop.", "--steps -n"
+    ),
+    Flag("branches", int, MEASURE, "Questions to the model in each step: 1 to 3. Default 1.", "--branches"),
+    Flag("people", int, MEASURE, "Speakers: 1 or 2. Default 1.", "--people"),
+    Flag(
+        "layers",
+        int,
+        MEASURE,
+        "Only so many layers of the transformer; the time of all is then an estimate, and called so.",
+        "--layers",
+    ),
+    Flag("repeats", int, MEASURE, "Measured calls. Default 5.", "--repeats"),
+    Flag(
+        "seconds_warm_up",
+        float,
+        MEASURE,
+        "Work before the first measured call. Default 2 on a GPU, 0 on a CPU.",
+        "--seconds-warm-up",
+    ),
+    Flag(
+        "seconds_ceiling",
+        float,
+        MEASURE,
+        "Load for each ceiling. Default 2 on a GPU, 0.05 on a CPU.",
+        "--seconds-ceiling",
+    ),
+    Flag(
+        "profile",
+        bool,
+        MEASURE,
+        "Kernels of a pass by kind, and how often the loop makes the host wait.",
+        "--profile",
+        default=False,
+    ),
+    Flag(
+        "against",
+        str,
+        MEASURE,
+        "diffusers: its transformer of the same size in the same process.",
+        "--against",
+        "diffusers",
+    ),
+    Flag("compile", bool, MEASURE, "The other program also compiled.", "--compile", default=False),
+    *(flag for flag in PLACE if flag.name in ("precision", "quantization", "attention")),
+    Flag("seed", int, MEASURE, "Of weights and inputs. Default 1.", "--seed"),
+    Flag("output", Path, OUTPUT, "JSON to write, after each case anew.", "--output -o", "FILE"),
 )
 TALK = (
     JSON,

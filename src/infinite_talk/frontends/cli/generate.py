@@ -55,8 +55,9 @@ def generate(files: Files, options: Options, job: Job, run: Run) -> int:
     output = job.output or _default_output(request)
     if not job.dry_run:
         check_output(output, force=job.force)
-    from infinite_talk import Engine
+    from infinite_talk import Engine, with_distilled
 
+    settings = with_distilled(settings, request.distilled)
     with watching(run) as (show, stop):
         engine = Engine(settings, progress=listener(show, stop))
         preview = engine.preview(request)
@@ -71,6 +72,8 @@ def generate(files: Files, options: Options, job: Job, run: Run) -> int:
         show.note(preview_line(preview))
         show.note(f"{preview.runs}; {preview.strategy}")
         result = engine.write(request, output, resume=job.resume, overwrite=job.force)
+        if left_out := skipped_line(result):
+            show.note(left_out)
         if base.model and base.model != result.recipe["model"]:
             show.warn(
                 f"{job.again} was made with another model, {base.model.get('name')}"
@@ -141,7 +144,18 @@ def preview_line(preview: Preview) -> str:
 
 def result_values(result: Result) -> dict[str, Any]:
     """For ``--json``."""
-    return {"ok": True, "output": str(result.path), "recipe": result.recipe}
+    values = {"ok": True, "output": str(result.path), "recipe": result.recipe}
+    return values | ({"skipped": [dict(window) for window in result.skipped]} if any(result.skipped) else {})
+
+
+def skipped_line(result: Result) -> str:
+    """``the step cache left out 72 of 240 passes of the model (30%); the picture is approximate``, or nothing."""
+    counts = [count for window in result.skipped for count in window.values()]
+    passes = len(counts) * int(result.recipe["request"]["steps"])
+    if not passes:
+        return ""
+    share = f"{sum(counts)} of {passes} passes of the model ({sum(counts) / passes:.0%})"
+    return f"the step cache left out {share}; the picture is approximate"
 
 
 def _preview_values(preview: Preview, output: Path) -> dict[str, Any]:

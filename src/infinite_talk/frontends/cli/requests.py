@@ -12,8 +12,10 @@ from typing import Any
 from infinite_talk import (
     APG,
     Box,
+    EasyCache,
     InputError,
     LoRA,
+    MagCache,
     Memory,
     ModelFiles,
     Request,
@@ -23,13 +25,20 @@ from infinite_talk import (
     UsageError,
 )
 
-from .config import Options
+from .config import Options, StepCacheName
 
 SILENT = {"none", "-"}
 """Words that stand for "no recording" or "no box" in the list of a silent or unmarked person."""
 
 _RENAMED = {"layout": "audio_layout"}
-_COMPOSED = {"apg", "apg_momentum", "apg_norm", "teacache"}
+_NUMBERS = {"cache_threshold": "threshold", "cache_longest": "longest", "cache_retention": "retention"}
+"""Option -> field of a step cache."""
+_CACHES = {
+    StepCacheName.TEACACHE: TeaCache,
+    StepCacheName.MAGCACHE: MagCache,
+    StepCacheName.EASYCACHE: EasyCache,
+}
+_COMPOSED = {"apg", "apg_momentum", "apg_norm", "teacache", "step_cache", *_NUMBERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,8 @@ def planned(files: Files, options: Options) -> Request:
     if files.image and files.video:
         raise UsageError("Give --image or --video, not both.")
     speakers = tuple(Speaker(audio=None) for _ in files.audios)
-    return dataclasses.replace(Request(), speakers=speakers, **_fields(options, Request))
+    fields = _fields(options, Request) | _composed(options, Request())
+    return dataclasses.replace(Request(), speakers=speakers, **fields)
 
 
 def build_settings(options: Options, base: Settings | None = None) -> Settings:
@@ -156,9 +166,39 @@ def _composed(options: Options, base: Request) -> dict[str, Any]:
         if options.apg_norm is not None:
             apg = dataclasses.replace(apg, norm_threshold=options.apg_norm)
         fields["apg"] = apg
+    return fields | _step_cache(options, base)
+
+
+def _step_cache(options: Options, base: Request) -> dict[str, Any]:
+    """The step cache, where any option is about it; numbers that are not said stay those of ``base``."""
+    name, given = options.step_cache, options.given()
+    numbers = {option: given[option] for option in _NUMBERS if option in given}
     if options.teacache is not None:
-        fields["step_cache"] = TeaCache(threshold=options.teacache) if options.teacache > 0 else None
-    return fields
+        if name is not None or numbers:
+            raise UsageError("Give --teacache or --step-cache with its numbers, not both.")
+        return {"step_cache": TeaCache(threshold=options.teacache) if options.teacache > 0 else None}
+    if name is StepCacheName.NONE:
+        return {"step_cache": None}
+    if name is None and not numbers:
+        return {}
+    cache = base.step_cache
+    if name is not None and not isinstance(cache, _CACHES[name]):
+        cache = _CACHES[name]()
+    if cache is None:
+        known = ", ".join(_CACHES)
+        raise UsageError(
+            f"{_flag(next(iter(numbers)))} is for a step cache: choose {known} with --step-cache."
+        )
+    for option in numbers:
+        if not hasattr(cache, _NUMBERS[option]):
+            raise UsageError(
+                f"{_flag(option)} has no meaning for {type(cache).__name__.lower()}; leave it out."
+            )
+    return {"step_cache": dataclasses.replace(cache, **{_NUMBERS[o]: value for o, value in numbers.items()})}
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
 def _speakers(files: Files, base: Request) -> tuple[Speaker, ...]:

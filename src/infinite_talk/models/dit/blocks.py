@@ -198,10 +198,22 @@ class Block(nn.Module):
     def keys_values(self, context: Context) -> BlockCondition:
         """What this block attends to."""
         return BlockCondition(
-            text=self.cross_attn.text_keys_values(context.text),
-            image=self.cross_attn.image_keys_values(context.image),
-            speech=self.audio_cross_attn.keys_values(context.speech, context.voices),
+            text=self.text_keys_values(context.text),
+            image=self.image_keys_values(context.image),
+            speech=self.speech_keys_values(context.speech, context.voices),
         )
+
+    def text_keys_values(self, text: Tensor) -> KeysValues:
+        """Of embedded text ``(B, L, D)``."""
+        return self.cross_attn.text_keys_values(text)
+
+    def image_keys_values(self, image: Tensor) -> KeysValues:
+        """Of embedded image features ``(B, L, D)``."""
+        return self.cross_attn.image_keys_values(image)
+
+    def speech_keys_values(self, speech: Tensor, voices: Rotation | None) -> KeysValues:
+        """Of speech tokens ``(B, T, L, output_dim)``."""
+        return self.audio_cross_attn.keys_values(speech, voices)
 
     def _modulation(self, e0: Tensor) -> tuple[Tensor, ...]:
         """Shift, factor and gate of the self-attention, then of the feed-forward; ``(B, 1, D)`` float32."""

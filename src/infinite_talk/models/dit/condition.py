@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from infinite_talk.ops.rope import Rotation
+
+T = TypeVar("T")
 
 
 class KeysValues(NamedTuple):
@@ -60,6 +62,58 @@ class Condition:
     @property
     def batch(self) -> int:
         return self.reference.shape[0]
+
+
+class ConditionCache:
+    """Parts of conditions that branches, windows and steps of one run share: what is made from the same memory
+    is made once.
+
+    One for each run, and for one transformer. It holds on to what a part was made from, so that an address
+    means the same numbers for as long as it is known; ``keep_only`` bounds it to what one window needs. Nobody
+    may write to the sources meanwhile. Whoever changes the transformer's weights has to ``forget``.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, tuple[tuple[Tensor, ...], object]] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def has(self, part: Hashable, *sources: Tensor) -> bool:
+        """Whether ``part`` of these ``sources`` is known."""
+        return (part, *map(_place, sources)) in self._made
+
+    def once(self, part: Hashable, make: Callable[[], T], *sources: Tensor) -> T:
+        """What ``make`` makes from ``sources`` for ``part``, the name of which says all else it depends on."""
+        key = (part, *map(_place, sources))
+        if key not in self._made:
+            self._made[key] = sources, make()
+        return cast("T", self._made[key][1])
+
+    def keep_only(self, sources: Iterable[Tensor]) -> None:
+        """Let go of all that was made from other memory than that of ``sources``; parts of nothing stay."""
+        known = {_storage(source) for source in sources}
+        self._made = {
+            key: made for key, made in self._made.items() if known.issuperset(map(_storage, made[0]))
+        }
+
+    def forget(self) -> None:
+        """Let go of everything."""
+        self._made.clear()
+
+
+def once(shared: ConditionCache | None, part: Hashable, make: Callable[[], T], *sources: Tensor) -> T:
+    """``shared.once``; made anew where nothing is shared."""
+    return make() if shared is None else shared.once(part, make, *sources)
+
+
+def _place(source: Tensor) -> Hashable:
+    """Where a living tensor's numbers are, and how they are read: the same for two views that are alike."""
+    return source.data_ptr(), tuple(source.shape), source.stride(), source.dtype, source.device
+
+
+def _storage(source: Tensor) -> int:
+    return source.untyped_storage().data_ptr()
 
 
 def concatenate(conditions: Sequence[Condition]) -> Condition:

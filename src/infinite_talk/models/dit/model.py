@@ -10,7 +10,8 @@ The residual stream has the dtype of the parameters; time embedding, modulation,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -18,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infinite_talk.models.dit.blocks import Attended, Block
-from infinite_talk.models.dit.condition import BlockCondition, Condition, Context
+from infinite_talk.models.dit.condition import BlockCondition, Condition, ConditionCache, once
 from infinite_talk.models.dit.config import DiTConfig
+from infinite_talk.models.dit.parts import context_of, keys_values_of, parts_of
 from infinite_talk.models.dit.people import class_weights, voice_rotation
 from infinite_talk.models.dit.speech import SpeechProjection
 from infinite_talk.ops.attention import AttentionCallable, sdpa
@@ -61,6 +63,10 @@ class Head(nn.Module):
         shift, scale = (self.modulation.float() + e[:, None]).unsqueeze(2).unbind(1)
         with torch.autocast(x.device.type, enabled=False):
             return linear_float32(self.head, layer_norm(x.float(), self.eps) * (1 + scale) + shift)
+
+
+TimeEmbedding = tuple[Tensor, Tensor]
+"""``e`` (B, D) for the head and ``e0`` (B, 6, D) for the blocks, float32."""
 
 
 class WanTransformer(nn.Module):
@@ -124,6 +130,7 @@ class WanTransformer(nn.Module):
         speech: Tensor | None,
         token_masks: Tensor | None,
         reference: Tensor,
+        shared: ConditionCache | None = None,
     ) -> Condition:
         """Compute what all steps of a window share. Differentiable.
 
@@ -135,51 +142,59 @@ class WanTransformer(nn.Module):
             token_masks: ``(B, P + 1, h, w)`` or ``(P + 1, h, w)``, each person, then the background, on the
                 latent grid; not read for one person.
             reference: mask and latent channels of the reference picture ``(B, in_dim - out_dim, T, h, w)``.
+            shared: what other conditions of the run have made, and where the parts of this one are kept.
         """
-        config = self.config
+        config, kept = self.config, self.keep_keys_values
         grid = self._grid(reference)
-        if speech is None:
-            speech = self._silence(reference)
-        people = speech.shape[1]
-        text_tokens = self.text_embedding(self._padded(text))
-        image_tokens = self.img_emb(image.to(self.dtype))
-        speech_tokens = self.audio_proj(speech.to(self.dtype))
-        voices = voice_rotation(people, config, reference.device) if people > 1 else None
-        context = Context(text_tokens, image_tokens, speech_tokens, voices)
-        keep = self.keep_keys_values
+        people = 1 if speech is None else speech.shape[1]
+        voices = None
+        if people > 1:
+            make = partial(voice_rotation, people, config, reference.device)
+            voices = once(shared, f"voices {people}", make)
+        parts = parts_of(self, text, image, speech, voices, reference)
+        embed = partial(self._embed_reference, reference)
         return Condition(
-            blocks=tuple(block.keys_values(context) for block in self._blocks()) if keep else (),
-            context=None if keep else context,
-            reference=self._embed_reference(reference) if keep else reference,
-            rotation=grid_rotation(grid, config.head_dim, reference.device),
-            classes=self._classes(token_masks, people, reference, grid),
+            blocks=keys_values_of(self._blocks(), parts, shared) if kept else (),
+            context=None if kept else context_of(parts, voices, shared),
+            reference=once(shared, "reference", embed, reference) if kept else reference,
+            rotation=once(
+                shared, f"rotation {grid}", partial(grid_rotation, grid, config.head_dim, reference.device)
+            ),
+            classes=self._classes(token_masks, people, reference, grid, shared),
             grid=grid,
             people=people,
         )
 
     # Once per step
 
-    def forward(self, latent: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+    def forward(
+        self, latent: Tensor, timestep: Tensor, condition: Condition, time: TimeEmbedding | None = None
+    ) -> Tensor:
         """Velocity ``(B, out_dim, T, h, w)`` float32 of a noisy latent of that shape.
 
         Args:
             timestep: ``(B,)``, 0 (data) .. 1000 (noise), may be fractional and differ between samples.
+            time: ``embed_time`` of it, if that is known already.
         """
-        e, e0 = self.embed_time(timestep)
+        e, e0 = self.embed_time(timestep) if time is None else time
         # No name for the tokens in between: it would keep them alive while the blocks work on others.
         return self.head_forward(
             self.blocks_forward(self.embed(latent, condition), e0, condition), e, condition
         )
 
     def forward_branches(
-        self, latent: Tensor, timestep: Tensor, conditions: Sequence[Condition]
+        self,
+        latent: Tensor,
+        timestep: Tensor,
+        conditions: Sequence[Condition],
+        time: TimeEmbedding | None = None,
     ) -> list[Tensor]:
         """``forward`` of one latent under several conditions that have the reference picture in common.
 
         Their tokens are the same until the first block's cross-attention, so all before is computed once. Then
         they pass through each block one after another, so that a streamed block is fetched once for all.
         """
-        e, e0 = self.embed_time(timestep)
+        e, e0 = self.embed_time(timestep) if time is None else time
         tokens = self.embed(latent, conditions[0])
         streams = [tokens] * len(conditions)
         del tokens
@@ -190,7 +205,7 @@ class WanTransformer(nn.Module):
                 streams[branch] = block(streams[branch], e0, condition, own, shared and shared[branch])
         return [self.head_forward(streams.pop(0), e, condition) for condition in conditions]
 
-    def embed_time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+    def embed_time(self, timestep: Tensor) -> TimeEmbedding:
         """Time embedding ``e`` (B, D) for the head and ``e0`` (B, 6, D) for the blocks, float32."""
         with torch.autocast(timestep.device.type, enabled=False):
             first, act, second = self.time_embedding
@@ -287,32 +302,23 @@ class WanTransformer(nn.Module):
             )
         return frames // pt, height // ph, width // pw
 
-    def _padded(self, text: Tensor | Sequence[Tensor]) -> Tensor:
-        """Text features with zero rows up to ``text_len``; the model was trained to see the padding."""
-        length = self.config.text_len
-        rows = []
-        for features in text:
-            if features.shape[0] > length:
-                raise ValueError(f"{features.shape[0]} rows of text, the model takes at most {length}")
-            rows.append(F.pad(features, (0, 0, 0, length - features.shape[0])))
-        return torch.stack(rows).to(self.dtype)
-
-    def _silence(self, reference: Tensor) -> Tensor:
-        config = self.config
-        frames = (reference.shape[2] - 1) * config.vae_scale + 1
-        shape = (frames, config.audio_window, config.audio_blocks, config.audio_channels)
-        return reference.new_zeros((reference.shape[0], 1, *shape))
-
     def _classes(
-        self, token_masks: Tensor | None, people: int, reference: Tensor, grid: tuple[int, int, int]
+        self,
+        token_masks: Tensor | None,
+        people: int,
+        reference: Tensor,
+        grid: tuple[int, int, int],
+        shared: ConditionCache | None,
     ) -> Tensor | None:
         if people == 1:
             return None
         if token_masks is None or token_masks.shape[-3] != people + 1:
             shape = None if token_masks is None else tuple(token_masks.shape)
             raise ValueError(f"{people} people need token masks (B, {people + 1}, h, w), not {shape}")
-        masks = token_masks.to(reference.device).expand(reference.shape[0], -1, -1, -1)
-        return class_weights(masks, grid[1], grid[2])
+        batch = reference.shape[0]
+        masks = token_masks.to(reference.device).expand(batch, -1, -1, -1)
+        make: Callable[[], Tensor] = partial(class_weights, masks, *grid[1:])
+        return once(shared, f"classes {batch}", make, token_masks)
 
 
 def sinusoid(timestep: Tensor, width: int) -> Tensor:

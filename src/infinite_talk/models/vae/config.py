@@ -24,10 +24,11 @@ _DIFFUSERS = {
 }
 """Names in the ``config.json`` of diffusers -> ours."""
 
-MAP_BYTES = 640e6
-"""Size of the codec's widest map for the frames it takes at a time: four frames of the largest official 480
-bucket, or several windows of a small model. A few such maps live at once, so a whole window of the official
-model would take tens of gigabytes; in one piece is faster where it fits.
+MAP_BYTES_GPU = 2e9
+"""Size of the codec's widest map for the frames it takes at a time on a GPU with memory for it: 24 frames of the
+largest official 480 bucket in 16 bits, a quarter of a window. A few such maps live at once. With smaller pieces the
+kernels no longer fill an H200, larger ones gain nothing; 24 is a multiple of the frames that one program of the
+convolution computes.
 """
 CACHE_BYTES = 32e6
 """The same on a CPU, whose last cache holds about as much: beyond it, all that is not a convolution waits for

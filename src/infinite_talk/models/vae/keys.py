@@ -17,11 +17,11 @@ from infinite_talk.models.shapes import Shapes, count_layers, matrix
 from infinite_talk.models.vae.config import WAN_MEAN, WAN_STD, VAEConfig
 from infinite_talk.models.vae.model import VideoVAE
 
-DTYPE = torch.float32
-"""As the official program runs it: its rounding goes into the pictures, and through the motion frames into the
-next window."""
-DTYPE_SMALL = torch.bfloat16
-"""Half the memory for weights and maps, where there is not enough for ``DTYPE``."""
+DTYPE = torch.float16
+"""On a GPU. The official program runs float32; rounding goes into the pictures, and through the motion frames
+into the next window, so 10 bits of mantissa and not the 7 of bfloat16. Sums are float32. Every convolution of a
+block sees values that a norm has bounded; the stream beside them could leave the range of 16 bits, which
+``Rooms`` sees and answers in float32. On a CPU float32."""
 
 _PREFIXES = ("", "model.")
 _BLOCK = {

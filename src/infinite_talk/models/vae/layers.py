@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from infinite_talk.ops import causal_conv
+from infinite_talk.ops import causal_conv, codec
 from infinite_talk.ops.causal_conv import sum_of_frames
-
-PAST = causal_conv.PAST
+from infinite_talk.ops.codec import PAST
 
 
 class Memory(dict[nn.Module, Tensor]):
@@ -109,6 +108,30 @@ class Chain(nn.Sequential):
         return x
 
 
+def norm_then_conv(
+    norm: nn.Module, conv: nn.Module, x: Tensor, memory: Memory | None, shortcut: Tensor | None = None
+) -> Tensor:
+    """Norm, SiLU and a causal 3x3x3 convolution by the kernels of ``ops/codec``, added to ``shortcut``."""
+    assert isinstance(norm, ChannelNorm) and isinstance(conv, CausalConv3d) and conv.bias is not None
+    padded = codec.norm_silu_pad(x, norm.gamma, None if memory is None else memory.get(conv))
+    del x  # no longer needed, unless by the caller
+    if memory is not None:
+        memory[conv] = padded[:, :, -PAST:].clone()
+    return codec.convolved(padded, conv.weight, conv.bias, shortcut)
+
+
+class Head(Chain):
+    """Norm, SiLU and the last convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(ChannelNorm(inputs), SiLU(), CausalConv3d(inputs, outputs, 3))
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        if codec.fused(x):
+            return norm_then_conv(self[0], self[2], x, memory)
+        return super().forward(x, memory)
+
+
 class ResidualBlock(nn.Module):
     """Two causal convolutions beside a shortcut."""
 
@@ -128,6 +151,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         shortcut: Tensor = self.shortcut(x)
+        if codec.fused(x):
+            norm, _, conv, norm_after, _, _, conv_after = self.residual
+            # One within the other, so that the map between them lives no longer than it is needed.
+            return norm_then_conv(
+                norm_after, conv_after, norm_then_conv(norm, conv, x, memory), memory, shortcut
+            )
         residual: Tensor = self.residual(x, memory)
         return shortcut + residual
 
@@ -205,11 +234,14 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         if self.time_conv is not None:
             x = self._double_time(x, memory)
-        if causal_conv.suits(x):
-            conv = self.resample[1]
-            assert isinstance(conv, nn.Conv2d)
-            return from_frames(causal_conv.of_doubled(to_frames(x), conv.weight, conv.bias), x.shape[0])
-        return from_frames(self.resample(to_frames(x)), x.shape[0])
+        frames, batch = to_frames(x), len(x)
+        on_cpu, by_kernel = causal_conv.suits(x), codec.fused(x)
+        if not (on_cpu or by_kernel):
+            return from_frames(self.resample(frames), batch)
+        conv = self.resample[1]
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        of_doubled = codec.doubled if by_kernel else causal_conv.of_doubled
+        return from_frames(of_doubled(frames, conv.weight, conv.bias), batch)
 
     def _double_time(self, x: Tensor, memory: Memory | None) -> Tensor:
         if memory is not None and self in memory:

@@ -17,12 +17,11 @@ from infinite_talk.models.vae.config import VAEConfig
 from infinite_talk.models.vae.layers import (
     CausalConv3d,
     Chain,
-    ChannelNorm,
     Downsample,
     FrameAttention,
+    Head,
     Memory,
     ResidualBlock,
-    SiLU,
     Upsample,
 )
 from infinite_talk.models.vae.tiles import Span, decoder_reach, encoder_reach, spans
@@ -42,7 +41,7 @@ class Encoder(nn.Module):
             if level < len(config.temporal_downsample):
                 self.downsamples.append(Downsample(outputs, time=config.temporal_downsample[level]))
         self.middle = _middle(widths[-1])
-        self.head = Chain(ChannelNorm(widths[-1]), SiLU(), CausalConv3d(widths[-1], 2 * config.z_dim, 3))
+        self.head = Head(widths[-1], 2 * config.z_dim)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         return self.finish(self.fall(x, memory), memory)
@@ -77,9 +76,7 @@ class Decoder(nn.Module):
             if level < len(doubles_time):
                 self.upsamples.append(Upsample(outputs, time=doubles_time[level]))
                 inputs = outputs // 2
-        self.head = Chain(
-            ChannelNorm(widths[-1]), SiLU(), CausalConv3d(widths[-1], config.picture_channels, 3)
-        )
+        self.head = Head(widths[-1], config.picture_channels)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         return self.rise(self.start(x, memory), memory)
@@ -129,12 +126,10 @@ class VideoVAE(nn.Module):
         """Mean and logarithm of the variance of the latent, before normalisation; float32, for training."""
         return self._moments(self._whole_groups(video), None)
 
-    def encode_chunks(self, video: Tensor) -> Iterator[Tensor]:
-        """Yield the latent of ``encode`` frame by frame: of 1, then ``temporal_stride`` video frames."""
+    def encode_chunks(self, video: Tensor, latents_per_chunk: int = 1) -> Iterator[Tensor]:
+        """Yield the latent of ``encode`` piece by piece; single frames are of 1, then ``temporal_stride`` ones."""
         memory = Memory()
-        video = self._whole_groups(video)
-        stride = self.config.temporal_stride
-        for frames in video.tensor_split(tuple(range(1, video.shape[2], stride)), dim=2):
+        for frames in self._groups(video, latents_per_chunk):
             yield self.normalise(self._moments(frames, memory)[0])
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -151,37 +146,37 @@ class VideoVAE(nn.Module):
         for piece in torch.split(latent, latents_per_chunk, dim=2):
             yield self._pictures(piece, memory).clamp(-1, 1)
 
-    def encode_pieces(self, video: Tensor, tile: int | None = None) -> Tensor:
+    def encode_pieces(self, video: Tensor, tile: int | None = None, latents_at_once: int = 1) -> Tensor:
         """As ``encode``, in the memory of a few frames; with ``tile``, in that of a few frames of a tile.
 
         Args:
+            latents_at_once: latent frames of a piece.
             tile: pixels along a side of a tile, without what it shares with its neighbours.
         """
         if tile is None:
-            return torch.cat(list(self.encode_chunks(video)), dim=2)
-        video = self._whole_groups(video)
-        stride, cell = self.config.temporal_stride, self.config.spatial_stride
-        pieces = video.tensor_split(tuple(range(1, video.shape[2], stride)), dim=2)
+            return torch.cat(list(self.encode_chunks(video, latents_at_once)), dim=2)
+        pieces, cell = self._groups(video, latents_at_once), self.config.spatial_stride
         cells = [size // cell for size in video.shape[3:]]
         features: Tensor | None = None
         for down, across in self._tiles(cells, tile, encoder_reach(self.config)):
-            memory = Memory()
-            for number, frames in enumerate(pieces):
+            memory, first = Memory(), 0
+            for frames in pieces:
                 seen = frames[..., _pixels(down, cell), _pixels(across, cell)]
                 found = self.encoder.fall(self._folded(seen), memory)
                 if features is None:
-                    features = found.new_empty(*found.shape[:2], len(pieces), *cells)
-                place = features[
-                    :, :, number : number + 1, down.start : down.stop, across.start : across.stop
-                ]
+                    latents = 1 + (video.shape[2] - 1) // self.config.temporal_stride
+                    features = found.new_empty(*found.shape[:2], latents, *cells)
+                last = first + found.shape[2]
+                place = features[:, :, first:last, down.start : down.stop, across.start : across.stop]
                 place.copy_(found[..., down.kept(1), across.kept(1)])
+                first = last
         assert features is not None
         memory = Memory()
-        latents = [
+        finished = [
             self.normalise(self._moments_of(self.encoder.finish(_channels_last(one), memory))[0])
-            for one in torch.split(features, 1, dim=2)
+            for one in torch.split(features, latents_at_once, dim=2)
         ]
-        return torch.cat(latents, dim=2)
+        return torch.cat(finished, dim=2)
 
     def decode_pieces(self, latent: Tensor, latents_at_once: int = 1, tile: int | None = None) -> Tensor:
         """As ``decode``, a few latent frames at a time; with ``tile``, also a part of the picture at a time.
@@ -240,6 +235,12 @@ class VideoVAE(nn.Module):
     def _whole_groups(self, video: Tensor) -> Tensor:
         stride = self.config.temporal_stride
         return video[:, :, : 1 + (video.shape[2] - 1) // stride * stride]
+
+    def _groups(self, video: Tensor, latents: int) -> tuple[Tensor, ...]:
+        """Cut the frames into those of ``latents`` latent frames each; the first of all stands for one frame."""
+        video, stride = self._whole_groups(video), self.config.temporal_stride
+        first = 1 + (latents - 1) * stride
+        return video.tensor_split(tuple(range(first, video.shape[2], latents * stride)), dim=2)
 
     def _moments(self, video: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor]:
         return self._moments_of(self.encoder(self._folded(video), memory))

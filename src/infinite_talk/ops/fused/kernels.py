@@ -26,35 +26,72 @@ def _store_narrow(y, out_ptr, scale_ptr, row, cols, mask, width):
 @triton.jit
 def norm_kernel(
     x_ptr, update_ptr, amount_ptr, factor_ptr, shift_ptr, sum_ptr, out_ptr, scale_ptr,
-    count, width, x_batch, x_row, update_batch, update_row, sum_batch, sum_row,
+    count, x_batch, x_row, update_batch, update_row, sum_batch, sum_row,
     amount_batch, factor_batch, shift_batch, eps,
-    ADD: tl.constexpr, GATED: tl.constexpr, NORM: tl.constexpr, NARROW: tl.constexpr, BLOCK: tl.constexpr,
+    WIDTH: tl.constexpr, PIECE: tl.constexpr,
+    ADD: tl.constexpr, GATED: tl.constexpr, NORM: tl.constexpr, NARROW: tl.constexpr,
 ):  # fmt: skip
-    """``y = x + update * amount`` and ``LayerNorm(y) * factor + shift``, either or both."""
+    """``y = x + update * amount`` and ``LayerNorm(y) * factor + shift``, either or both.
+
+    The row is read piece by piece, again for each quantity that depends on all of it: from the cache, except
+    the first time. That is faster than to hold it in registers.
+    """
     row = tl.program_id(0).to(tl.int64)
     batch, place = row // count, row % count
-    cols = tl.arange(0, BLOCK)
-    mask = cols < width
-    y = tl.load(x_ptr + batch * x_batch + place * x_row + cols, mask=mask, other=0.0).to(tl.float32)
+    cols = tl.arange(0, PIECE)
+    y_ptr = x_ptr + batch * x_batch + place * x_row
+    total = tl.zeros([PIECE], tl.float32)
     if ADD:
-        update = tl.load(update_ptr + batch * update_batch + place * update_row + cols, mask=mask, other=0.0)
-        update = update.to(tl.float32)
-        if GATED:
-            update *= tl.load(amount_ptr + batch * amount_batch + cols, mask=mask, other=0.0).to(tl.float32)
-        total = (y + update).to(sum_ptr.dtype.element_ty)
-        tl.store(sum_ptr + batch * sum_batch + place * sum_row + cols, total, mask=mask)
-        y = total.to(tl.float32)
+        added_ptr = sum_ptr + batch * sum_batch + place * sum_row
+        update_ptr += batch * update_batch + place * update_row
+        for first in tl.static_range(0, WIDTH, PIECE):
+            mask = first + cols < WIDTH
+            y = tl.load(y_ptr + first + cols, mask=mask, other=0.0).to(tl.float32)
+            update = tl.load(update_ptr + first + cols, mask=mask, other=0.0).to(tl.float32)
+            if GATED:
+                amount = tl.load(amount_ptr + batch * amount_batch + first + cols, mask=mask, other=0.0)
+                update *= amount.to(tl.float32)
+            added = (y + update).to(sum_ptr.dtype.element_ty)
+            tl.store(added_ptr + first + cols, added, mask=mask)
+            total += added.to(tl.float32)
+        y_ptr = added_ptr
     if NORM:
-        mean = tl.sum(y, axis=0) / width
-        apart = tl.where(mask, y - mean, 0.0)
-        variance = tl.sum(apart * apart, axis=0) / width
-        factor = tl.load(factor_ptr + batch * factor_batch + cols, mask=mask, other=0.0).to(tl.float32)
-        shift = tl.load(shift_ptr + batch * shift_batch + cols, mask=mask, other=0.0).to(tl.float32)
-        normed = apart * (1.0 / tl.sqrt(variance + eps)) * factor + shift
+        if not ADD:
+            for first in tl.static_range(0, WIDTH, PIECE):
+                total += tl.load(y_ptr + first + cols, mask=first + cols < WIDTH, other=0.0).to(tl.float32)
+        mean = tl.sum(total, axis=0) / WIDTH
+        squares = tl.zeros([PIECE], tl.float32)
+        for first in tl.static_range(0, WIDTH, PIECE):
+            mask = first + cols < WIDTH
+            y = tl.load(y_ptr + first + cols, mask=mask, other=0.0).to(tl.float32)
+            apart = tl.where(mask, y - mean, 0.0)
+            squares += apart * apart
+        scale = 1.0 / tl.sqrt(tl.sum(squares, axis=0) / WIDTH + eps)
+        factor_ptr += batch * factor_batch
+        shift_ptr += batch * shift_batch
+        narrower = 1.0
         if NARROW:
-            _store_narrow(normed, out_ptr, scale_ptr, row, cols, mask, width)
-        else:
-            tl.store(out_ptr + row * width + cols, normed.to(out_ptr.dtype.element_ty), mask=mask)
+            most = tl.zeros([PIECE], tl.float32)
+            for first in tl.static_range(0, WIDTH, PIECE):
+                normed = _normed(y_ptr, factor_ptr, shift_ptr, mean, scale, first + cols, WIDTH)
+                most = tl.maximum(most, tl.abs(normed))
+            largest = tl.maximum(tl.max(most, axis=0), SMALLEST)
+            tl.store(scale_ptr + row, largest / LARGEST)
+            narrower = LARGEST / largest
+        for first in tl.static_range(0, WIDTH, PIECE):
+            normed = _normed(y_ptr, factor_ptr, shift_ptr, mean, scale, first + cols, WIDTH) * narrower
+            out = normed.to(out_ptr.dtype.element_ty)
+            tl.store(out_ptr + row * WIDTH + first + cols, out, mask=first + cols < WIDTH)
+
+
+@triton.jit
+def _normed(y_ptr, factor_ptr, shift_ptr, mean, scale, cols, WIDTH: tl.constexpr):
+    """A piece of a normalised row; zeros beyond its end."""
+    mask = cols < WIDTH
+    y = tl.load(y_ptr + cols, mask=mask, other=0.0).to(tl.float32)
+    factor = tl.load(factor_ptr + cols, mask=mask, other=0.0).to(tl.float32)
+    shift = tl.load(shift_ptr + cols, mask=mask, other=0.0).to(tl.float32)
+    return (y - mean) * scale * factor + shift
 
 
 @triton.jit
