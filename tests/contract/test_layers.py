@@ -38,6 +38,7 @@ MAY_USE: dict[str, set[str]] = {
     | NOUNS,
     "bundled": set(),
     "frontends": {"", "lipsync", "benchmarks", "frontends"},
+    "__main__": {"frontends"},
 }
 """What each room may import besides itself. ``weights`` knows modules; no room that makes a video knows ``weights``."""
 

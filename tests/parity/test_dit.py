@@ -9,6 +9,7 @@ import torch
 
 from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.models.dit.model import sinusoid
+from infinite_talk.models.dit.parts import padded
 from infinite_talk.models.dit.people import class_maps, class_weights, query_positions
 from tests.golden import GoldenFile, golden_dir
 from tests.parity.support import DIT_CASES, close, condition_of, weights_of
@@ -67,7 +68,7 @@ def test_time(case: GoldenFile) -> None:
 def test_every_part(case: GoldenFile) -> None:
     """Inputs and outputs on the way, so that a failure points to its place."""
     model = built(case)
-    close(model.text_embedding(model._padded([case["in/context"]])), case["mid/text_embedding"])
+    close(model.text_embedding(padded([case["in/context"]], model.config)), case["mid/text_embedding"])
     close(model.img_emb(case["in/clip_fea"]), case["mid/img_emb"])
     speech = model.audio_proj(case["in/audio"][None])  # (1, T, P * tokens, width)
     per_person = speech.unflatten(2, (len(case["in/audio"]), -1)).transpose(1, 2)

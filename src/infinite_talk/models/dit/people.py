@@ -14,6 +14,7 @@ from torch import Tensor
 
 from infinite_talk.models.dit.config import DiTConfig
 from infinite_talk.ops.attention import AttentionCallable
+from infinite_talk.ops.fused import EAGER, FusedOps
 from infinite_talk.ops.rope import Rotation, line_rotation
 
 
@@ -32,20 +33,20 @@ def class_weights(token_masks: Tensor, rows: int, columns: int) -> Tensor:
     return present / present.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def class_maps(q: Tensor, k: Tensor, classes: Tensor, attention: AttentionCallable) -> Tensor:
+def class_maps(
+    q: Tensor, k: Tensor, classes: Tensor, attention: AttentionCallable, ops: FusedOps = EAGER
+) -> Tensor:
     """How much each token attends to each class of the first frame, ``(B, N, P + 1)`` float32, no gradient.
 
     Args:
         q, k: rotated queries and keys ``(B, heads, N, d)``.
         classes: weights of ``class_weights``, ``(B, S, P + 1)``.
+        attention: an exact kernel.
     """
     # The published code averages two halves of the heads, so that the last of an odd number is not counted.
-    heads = max(q.shape[1] - q.shape[1] % 2, 1)
-    tokens, count = classes.shape[1:]
-    # The weighted sum of attention weights is attention with the class weights as values.
-    values = F.pad(classes, (0, q.shape[-1] - count)).to(q.dtype)[:, None].expand(-1, heads, -1, -1)
-    found = attention(q.detach()[:, :heads], k.detach()[:, :heads, :tokens], values)
-    return found[..., :count].float().mean(dim=1)
+    heads, tokens = max(q.shape[1] - q.shape[1] % 2, 1), classes.shape[1]
+    with torch.no_grad():
+        return ops.class_maps(q[:, :heads], k[:, :heads, :tokens], classes, attention)
 
 
 def query_positions(maps: Tensor, config: DiTConfig) -> Tensor:

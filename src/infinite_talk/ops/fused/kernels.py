@@ -236,3 +236,41 @@ def turned_shares_kernel(
     shares = weights / tl.sum(weights, axis=1)[:, None]
     place = ((group * rows + places[:, None]) * HEADS + head) * keys + ends[None, :]
     tl.store(out_ptr + place, shares.to(out_ptr.dtype.element_ty), mask=there & (ends < keys)[None, :])
+
+
+@triton.jit
+def class_maps_kernel(
+    q_ptr, k_ptr, classes_ptr, out_ptr, length, keys, scale,
+    q_batch, q_head, q_token, k_batch, k_head, k_token, classes_batch,
+    HEADS: tl.constexpr, DIM: tl.constexpr, CLASSES: tl.constexpr, WIDE: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Attention of one head's queries to ``keys`` keys, summed by class: online softmax as in FlashAttention.
+
+    ``scale`` has the factor of base-2 exponents in it. ``classes`` ``(B, keys, CLASSES)``, padded to ``WIDE``.
+    """
+    head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    rows, columns = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
+    inner, kinds = tl.arange(0, DIM), tl.arange(0, WIDE)
+    place = q_ptr + batch * q_batch + head * q_head + rows.to(tl.int64)[:, None] * q_token + inner[None, :]
+    q = tl.load(place, mask=(rows < length)[:, None], other=0.0)
+    start = k_ptr + batch * k_batch + head * k_head
+    largest = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    found = tl.zeros([ROWS, WIDE], tl.float32)
+    for first in range(0, keys, COLUMNS):
+        ends = first + columns
+        k = tl.load(start + ends[None, :] * k_token + inner[:, None], mask=(ends < keys)[None, :], other=0.0)
+        scores = tl.where((ends < keys)[None, :], tl.dot(q, k) * scale, float("-inf"))
+        most = tl.maximum(largest, tl.max(scores, axis=1))
+        weights, fade = tl.exp2(scores - most[:, None]), tl.exp2(largest - most)
+        own = tl.load(
+            classes_ptr + batch * classes_batch + ends[:, None] * CLASSES + kinds[None, :],
+            mask=(ends < keys)[:, None] & (kinds < CLASSES)[None, :], other=0.0,
+        )  # fmt: skip
+        total = total * fade + tl.sum(weights, axis=1)
+        found = tl.dot(weights.to(q.dtype), own.to(q.dtype), found * fade[:, None])
+        largest = most
+    shown = (rows < length)[:, None] & (kinds < CLASSES)[None, :]
+    out = ((batch * HEADS + head) * length + rows[:, None]) * CLASSES + kinds[None, :]
+    tl.store(out_ptr + out, found / total[:, None], mask=shown)

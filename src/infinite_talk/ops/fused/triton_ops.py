@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infinite_talk.ops.attention import AttentionCallable
 from infinite_talk.ops.fused import kernels
 from infinite_talk.ops.fused.eager import EAGER, Plain
 from infinite_talk.ops.linear.rows import Activations, Float8Rows
@@ -18,6 +19,8 @@ _PIECE = 1024
 """Numbers of a row that are in registers at a time."""
 _WIDE = 256
 """Columns of a tile in ``fold``."""
+_QUERIES, _KEYS = 128, 64
+"""Of a tile of the attention that is summed by class."""
 _ROWS = 64
 """Queries of a tile where they are turned and compared with few keys."""
 
@@ -115,6 +118,21 @@ class TritonOps:
         answer = Plain(answers, x.dtype)
         values = _fold(v, answer.weight.view(-1, heads, d).permute(1, 2, 0), answer.bias, 1.0)
         return torch.bmm(shares, values)
+
+    def class_maps(self, q: Tensor, k: Tensor, classes: Tensor, attention: AttentionCallable) -> Tensor:
+        batch, heads, length, d = q.shape
+        plain = q.is_cuda and q.stride(3) == k.stride(3) == 1 and not torch.is_grad_enabled()
+        if not plain or q.dtype == torch.float32 or d & (d - 1) or d < 16:
+            return EAGER.class_maps(q, k, classes, attention)
+        keys, count = classes.shape[1:]
+        found = torch.empty(batch, heads, length, count, dtype=torch.float32, device=q.device)
+        kernels.class_maps_kernel[(-(-length // _QUERIES), heads, batch)](
+            q, k, classes.contiguous(), found, length, keys, math.log2(math.e) / math.sqrt(d),
+            *q.stride()[:3], *k.stride()[:3], keys * count,
+            HEADS=heads, DIM=d, CLASSES=count, WIDE=max(16, _power(count)), ROWS=_QUERIES, COLUMNS=_KEYS,
+            num_warps=8, num_stages=3,
+        )  # fmt: skip
+        return found.mean(dim=1)
 
 
 TRITON = TritonOps()
