@@ -34,7 +34,7 @@ def ops() -> FusedOps:
 
 
 def shapes(dtype: torch.dtype) -> list[Tokens]:
-    sizes = ((1, 300, 5120, 40), (2, 7, 5120, 40), (3, 5, 256, 4), (1, 2, 96, 3), (2, 9, 1536, 12))
+    sizes = ((2, 300, 5120, 40), (3, 5, 96, 3))  # few: Triton compiles for each width
     return [Tokens(*size, dtype, CUDA) for size in sizes]
 
 
