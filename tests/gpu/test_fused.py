@@ -116,17 +116,6 @@ def test_speech_attention(
     assert apart(ops().grouped_attention(x, k, v, ask, answer, turn), expected) < 2 * BOUND[dtype]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize(("length", "keys", "heads"), [(1, 1, 1), (1000, 300, 6), (129, 1560, 40)])
-@torch.no_grad()
-def test_class_maps(dtype: torch.dtype, length: int, keys: int, heads: int) -> None:
-    drawn = Tokens(2, 1, 128, 1, dtype, CUDA)
-    q, k = (drawn.draw(2, n, heads, 128, seed=n).transpose(1, 2) for n in (length, keys))
-    classes = drawn.draw(2, keys, 3, dtype=torch.float32, seed=3).abs()
-    expected = EAGER.class_maps(q.float(), k.float(), classes, eager)
-    assert apart(ops().class_maps(q, k, classes, eager), expected) < 2 * BOUND[dtype]
-
-
 @pytest.mark.parametrize("centre", [False, True])
 @torch.no_grad()
 def test_heads_in_8_bits(centre: bool) -> None:

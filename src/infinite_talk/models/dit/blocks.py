@@ -74,9 +74,7 @@ class SelfAttention(nn.Module):
         k, v = k.transpose(1, 2), v.transpose(1, 2)
         found = self.attention(q, k, v).transpose(1, 2).flatten(2)
         out: Tensor = self.o(self.ops.total(found, None, narrow=takes_float8(self.o, dtype=found.dtype)))
-        return (
-            (out,) if classes is None else (out, class_maps(q, k, classes, exact(self.attention), self.ops))
-        )
+        return (out,) if classes is None else (out, class_maps(q, k, classes, exact(self.attention)))
 
 
 class CrossAttention(nn.Module):

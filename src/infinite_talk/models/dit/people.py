@@ -14,7 +14,6 @@ from torch import Tensor
 
 from infinite_talk.models.dit.config import DiTConfig
 from infinite_talk.ops.attention import AttentionCallable
-from infinite_talk.ops.fused import EAGER, FusedOps
 from infinite_talk.ops.rope import Rotation, line_rotation
 
 
@@ -33,9 +32,7 @@ def class_weights(token_masks: Tensor, rows: int, columns: int) -> Tensor:
     return present / present.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def class_maps(
-    q: Tensor, k: Tensor, classes: Tensor, attention: AttentionCallable, ops: FusedOps = EAGER
-) -> Tensor:
+def class_maps(q: Tensor, k: Tensor, classes: Tensor, attention: AttentionCallable) -> Tensor:
     """How much each token attends to each class of the first frame, ``(B, N, P + 1)`` float32, no gradient.
 
     Args:
@@ -44,9 +41,13 @@ def class_maps(
         attention: an exact kernel.
     """
     # The published code averages two halves of the heads, so that the last of an odd number is not counted.
-    heads, tokens = max(q.shape[1] - q.shape[1] % 2, 1), classes.shape[1]
-    with torch.no_grad():
-        return ops.class_maps(q[:, :heads], k[:, :heads, :tokens], classes, attention)
+    heads = max(q.shape[1] - q.shape[1] % 2, 1)
+    tokens, count = classes.shape[1:]
+    # The weighted sum of attention weights is attention with the class weights as values. A kernel of our own that
+    # sums three columns instead of a head's width took 2.5 ms on an H200 where FlashAttention 3 takes 1.5.
+    values = F.pad(classes, (0, q.shape[-1] - count)).to(q.dtype)[:, None].expand(-1, heads, -1, -1)
+    found = attention(q.detach()[:, :heads], k.detach()[:, :heads, :tokens], values)
+    return found[..., :count].float().mean(dim=1)
 
 
 def query_positions(maps: Tensor, config: DiTConfig) -> Tensor:
@@ -55,13 +56,13 @@ def query_positions(maps: Tensor, config: DiTConfig) -> Tensor:
     A person's map is spread over the person's positions by its smallest and largest value in the window.
     """
     people = maps.shape[-1] - 1
-    person = maps[..., :people]
-    low, high = person.amin(dim=1, keepdim=True), person.amax(dim=1, keepdim=True)
-    start = torch.arange(people, device=maps.device) * _stride(config)
+    person = maps[..., :people].transpose(1, 2).contiguous()  # (B, P, N): rows without gaps to look through
+    low, high = person.aminmax(dim=2, keepdim=True)
+    start = torch.arange(people, device=maps.device)[:, None] * _stride(config)
     spread = (person - low) / (high - low + 1e-8) * config.class_interval + start
-    background = torch.full_like(maps[..., :1], config.class_range // 2)
-    choice = maps.argmax(dim=-1, keepdim=True)
-    return torch.cat((spread, background), dim=-1).gather(-1, choice).squeeze(-1)
+    background = torch.full_like(spread[:, :1], config.class_range // 2)
+    choice = maps.argmax(dim=-1)[:, None]
+    return torch.cat((spread, background), dim=1).gather(1, choice).squeeze(1)
 
 
 def voice_rotation(people: int, config: DiTConfig, device: torch.device) -> Rotation:

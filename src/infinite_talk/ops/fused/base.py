@@ -10,7 +10,6 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from infinite_talk.ops.attention import AttentionCallable
 from infinite_talk.ops.linear.rows import Activations
 from infinite_talk.ops.rope import Rotation
 
@@ -80,15 +79,5 @@ class FusedOps(Protocol):
             k, v: keys and values of each group, ``(G, heads, L, d)``.
             queries, answers: the linear layers ``D -> D`` before and after the attention.
             rotation: of the queries, ``(G, S, d / 2)``.
-        """
-        ...
-
-    def class_maps(self, q: Tensor, k: Tensor, classes: Tensor, attention: AttentionCallable) -> Tensor:
-        """How much each token attends to each class of keys, mean over the heads: ``(B, N, C)`` float32.
-
-        Args:
-            q, k: ``(B, heads, N, d)`` and ``(B, heads, S, d)``.
-            classes: weights of the keys in each class, ``(B, S, C)`` float32.
-            attention: an exact kernel, for operations that have none of their own.
         """
         ...

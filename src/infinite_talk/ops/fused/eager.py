@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infinite_talk.ops.attention import AttentionCallable
 from infinite_talk.ops.linear.rows import Activations, float8_rows
 from infinite_talk.ops.norms import layer_norm
 from infinite_talk.ops.rope import Rotation, rotate
@@ -85,12 +84,6 @@ class Eager:
         values = torch.einsum("ghld,Dhd->ghlD", v, answer.weight.view(-1, heads, d)).flatten(1, 2)
         out = shares @ values
         return out if answer.bias is None else out + answer.bias
-
-    def class_maps(self, q: Tensor, k: Tensor, classes: Tensor, attention: AttentionCallable) -> Tensor:
-        """The weighted sum of attention weights is attention with the class weights as values."""
-        values = F.pad(classes, (0, q.shape[-1] - classes.shape[2])).to(q.dtype)[:, None]
-        found = attention(q, k, values.expand(-1, q.shape[1], -1, -1))
-        return found[..., : classes.shape[2]].float().mean(dim=1)
 
 
 EAGER = Eager()

@@ -157,31 +157,29 @@ def fold_kernel(
 ):  # fmt: skip
     """``out[g, h, l, :] = scale * k[g, h, l, :] @ W[h]``, with ``W[h]`` ``(DIM, width)`` of any strides.
 
-    The bias is added to the first head: the shares of its keys add up to one.
+    One program has one tile of the weight and all groups. The bias is added to the first head: the shares of its
+    keys add up to one.
     """
-    pid = tl.program_id(0)
-    group, rest = pid % groups, pid // groups  # neighbours share a tile of the weight
-    head, piece = rest % HEADS, rest // HEADS
+    head, piece = tl.program_id(0) % HEADS, tl.program_id(0) // HEADS
     rows, inner = tl.arange(0, KEYS), tl.arange(0, DIM)
     cols = piece * BLOCK + tl.arange(0, BLOCK)
     there, inside = rows < keys, cols < width
-    k = tl.load(
-        k_ptr + group.to(tl.int64) * k_group + head * k_head + rows[:, None] * k_key + inner[None, :],
-        mask=there[:, None], other=0.0,
-    )  # fmt: skip
     weight = tl.load(
         weight_ptr + head * weight_head + inner[:, None] * weight_inner + cols[None, :] * weight_outer,
         mask=inside[None, :], other=0.0,
     )  # fmt: skip
-    out = tl.dot(k, weight, input_precision="ieee") * scale
+    bias = tl.zeros([BLOCK], tl.float32)
     if BIAS:
-        if head == 0:
-            out += tl.load(bias_ptr + cols, mask=inside, other=0.0).to(tl.float32)[None, :]
-    place = (group.to(tl.int64) * HEADS + head) * keys + rows
-    tl.store(
-        out_ptr + place[:, None] * width + cols[None, :], out.to(out_ptr.dtype.element_ty),
-        mask=there[:, None] & inside[None, :],
-    )  # fmt: skip
+        bias += tl.load(bias_ptr + cols, mask=inside & (head == 0), other=0.0).to(tl.float32)
+    for group in range(groups):
+        start = k_ptr + tl.cast(group, tl.int64) * k_group + head * k_head
+        k = tl.load(start + rows[:, None] * k_key + inner[None, :], mask=there[:, None], other=0.0)
+        out = tl.dot(k, weight, input_precision="ieee") * scale + bias[None, :]
+        place = (tl.cast(group, tl.int64) * HEADS + head) * keys + rows
+        tl.store(
+            out_ptr + place[:, None] * width + cols[None, :], out.to(out_ptr.dtype.element_ty),
+            mask=there[:, None] & inside[None, :],
+        )  # fmt: skip
 
 
 @triton.jit
@@ -236,41 +234,3 @@ def turned_shares_kernel(
     shares = weights / tl.sum(weights, axis=1)[:, None]
     place = ((group * rows + places[:, None]) * HEADS + head) * keys + ends[None, :]
     tl.store(out_ptr + place, shares.to(out_ptr.dtype.element_ty), mask=there & (ends < keys)[None, :])
-
-
-@triton.jit
-def class_maps_kernel(
-    q_ptr, k_ptr, classes_ptr, out_ptr, length, keys, scale,
-    q_batch, q_head, q_token, k_batch, k_head, k_token, classes_batch,
-    HEADS: tl.constexpr, DIM: tl.constexpr, CLASSES: tl.constexpr, WIDE: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """Attention of one head's queries to ``keys`` keys, summed by class: online softmax as in FlashAttention.
-
-    ``scale`` has the factor of base-2 exponents in it. ``classes`` ``(B, keys, CLASSES)``, padded to ``WIDE``.
-    """
-    head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    rows, columns = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
-    inner, kinds = tl.arange(0, DIM), tl.arange(0, WIDE)
-    place = q_ptr + batch * q_batch + head * q_head + rows.to(tl.int64)[:, None] * q_token + inner[None, :]
-    q = tl.load(place, mask=(rows < length)[:, None], other=0.0)
-    start = k_ptr + batch * k_batch + head * k_head
-    largest = tl.full([ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
-    found = tl.zeros([ROWS, WIDE], tl.float32)
-    for first in range(0, keys, COLUMNS):
-        ends = first + columns
-        k = tl.load(start + ends[None, :] * k_token + inner[:, None], mask=(ends < keys)[None, :], other=0.0)
-        scores = tl.where((ends < keys)[None, :], tl.dot(q, k) * scale, float("-inf"))
-        most = tl.maximum(largest, tl.max(scores, axis=1))
-        weights, fade = tl.exp2(scores - most[:, None]), tl.exp2(largest - most)
-        own = tl.load(
-            classes_ptr + batch * classes_batch + ends[:, None] * CLASSES + kinds[None, :],
-            mask=(ends < keys)[:, None] & (kinds < CLASSES)[None, :], other=0.0,
-        )  # fmt: skip
-        total = total * fade + tl.sum(weights, axis=1)
-        found = tl.dot(weights.to(q.dtype), own.to(q.dtype), found * fade[:, None])
-        largest = most
-    shown = (rows < length)[:, None] & (kinds < CLASSES)[None, :]
-    out = ((batch * HEADS + head) * length + rows[:, None]) * CLASSES + kinds[None, :]
-    tl.store(out_ptr + out, found / total[:, None], mask=shown)

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infinite_talk.ops.attention import AttentionCallable
 from infinite_talk.ops.fused import kernels
 from infinite_talk.ops.fused.eager import EAGER, Plain
 from infinite_talk.ops.linear.rows import Activations, Float8Rows
@@ -17,10 +16,8 @@ from infinite_talk.ops.rope import Rotation
 
 _PIECE = 1024
 """Numbers of a row that are in registers at a time."""
-_WIDE = 256
+_WIDE = 128
 """Columns of a tile in ``fold``."""
-_QUERIES, _KEYS = 128, 64
-"""Of a tile of the attention that is summed by class."""
 _ROWS = 64
 """Queries of a tile where they are turned and compared with few keys."""
 
@@ -119,21 +116,6 @@ class TritonOps:
         values = _fold(v, answer.weight.view(-1, heads, d).permute(1, 2, 0), answer.bias, 1.0)
         return torch.bmm(shares, values)
 
-    def class_maps(self, q: Tensor, k: Tensor, classes: Tensor, attention: AttentionCallable) -> Tensor:
-        batch, heads, length, d = q.shape
-        plain = q.is_cuda and q.stride(3) == k.stride(3) == 1 and not torch.is_grad_enabled()
-        if not plain or q.dtype == torch.float32 or d & (d - 1) or d < 16:
-            return EAGER.class_maps(q, k, classes, attention)
-        keys, count = classes.shape[1:]
-        found = torch.empty(batch, heads, length, count, dtype=torch.float32, device=q.device)
-        kernels.class_maps_kernel[(-(-length // _QUERIES), heads, batch)](
-            q, k, classes.contiguous(), found, length, keys, math.log2(math.e) / math.sqrt(d),
-            *q.stride()[:3], *k.stride()[:3], keys * count,
-            HEADS=heads, DIM=d, CLASSES=count, WIDE=max(16, _power(count)), ROWS=_QUERIES, COLUMNS=_KEYS,
-            num_warps=8, num_stages=3,
-        )  # fmt: skip
-        return found.mean(dim=1)
-
 
 TRITON = TritonOps()
 
@@ -206,7 +188,7 @@ def _fold(k: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tenso
     groups, heads, keys, d = k.shape
     width = weight.shape[2]
     out = torch.empty(groups, heads * keys, width, dtype=k.dtype, device=k.device)
-    kernels.fold_kernel[(groups * heads * -(-width // _WIDE),)](
+    kernels.fold_kernel[(heads * -(-width // _WIDE),)](
         k, weight, bias, out, scale, groups, keys, width,
         *k.stride()[:3], *weight.stride(),
         HEADS=heads, DIM=d, KEYS=max(16, _power(keys)), BLOCK=_WIDE, BIAS=bias is not None, num_warps=4,
