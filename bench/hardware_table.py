@@ -42,12 +42,12 @@ What the 14B model needs on GPUs of different sizes, for windows of 81 frames. *
 made to fit), the peak of tensors on the GPU, the memory on the host and the time; the times come from data sheets
 and a usual share of them (`memory/speed.py`), and are right within a factor of two. **Measured** is filled in from
 `bench/results/memory_limits.json`: a run of the whole engine under a limit of so much memory on one GPU, with
-the difference to the run's own plan. An empty cell was not measured. Those runs had the codec
-in float32, and did not count the workspace of
-convolutions yet: up to 24 GiB the first try ran out of memory while decoding, and the window was made again on a
-lower plan, which is what was measured. The plans in this table count it (for the runs without a limit on the 80 GB
-card they say 55.8 and 39.5 GiB, 55.8 and 38.5 were measured). `infinite-talk plan` says the same for your machine,
-files and options.
+the difference to the run's own plan. An empty cell was not measured. Those runs were made four beside each other, so
+their seconds say nothing and are left out. Each stayed within its limit and made its window; up to 24 GiB (but nvfp4)
+decoding ran out of memory once, because the allocator's cache was broken up by then, and the window was made again on
+a lower plan. Since then the cache is emptied before a model is built, and the codec's workspace is counted as its own
+kernels need it: the plans below have both, the measurements do not. `infinite-talk plan` says the same for your
+machine, files and options.
 
 Time per second of video: with 4 steps of 1 pass (a distilled LoRA), and with 40 steps of 3 passes (as published).
 Formats: `fp8` is `fp8_e4m3fn_scaled_fast` (Ada and newer; elsewhere its weights are widened), `nvfp4` is

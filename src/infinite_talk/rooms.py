@@ -47,6 +47,9 @@ class Resident(Generic[M]):
     def at_hand(self) -> Iterator[M]:
         """The model, for as long as the block lasts."""
         if self._model is None:
+            # What the allocator keeps from earlier work would be filled with pieces of the weights, and then lie
+            # broken up for as long as they stay.
+            _empty_cache()
             self._model = self._make()
         try:
             yield self._model
@@ -57,8 +60,12 @@ class Resident(Generic[M]):
     def release(self) -> None:
         """Let the model go; its memory returns to the device."""
         self._model = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _empty_cache()
+
+
+def _empty_cache() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -113,7 +113,9 @@ def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *,
         )
         # What was decoded last is there until it has its place, and a whole one until it is clamped.
         last = 2 * work.video if whole else 24.0 * frames * work.pixels
-        kernels = convolution_workspace(config, work.pixels, min(frames, work.frames), base) if gpu else 0.0
+        kernels = gpu * convolution_workspace(
+            config, work.pixels, min(frames, work.frames), base, fused=fused
+        )
         return Need(held, max(need.work + need.state + last + kernels, colours))
     held += features_of(config, work, base)
     start = start_pass(config, work.places, latents, base, fused=fused)
@@ -121,7 +123,7 @@ def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *,
     rise = rising_pass(config, places, latents, base, fused=fused)
     pixels = places * config.spatial_stride**2
     last = 24.0 * frames * pixels
-    kernels = convolution_workspace(config, pixels, frames, base) if gpu else 0.0
+    kernels = gpu * convolution_workspace(config, pixels, frames, base, fused=fused)
     return Need(held, max(rise.work + rise.state + last + kernels, start.work + start.state, colours))
 
 
@@ -134,23 +136,29 @@ def encode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *,
         whole = frames >= work.latents * config.temporal_stride
         frames = work.frames if whole else frames
         need = encode_pass(config, work.pixels, frames, base, whole=whole, fused=fused)
-        kernels = convolution_workspace(config, work.pixels, frames, base) if gpu else 0.0
+        kernels = gpu * convolution_workspace(config, work.pixels, frames, base, fused=fused)
         return Need(held, need.work + need.state + kernels)
     held += features_of(config, work, base)
     pixels = tile_places(config, work, tile, encoder_reach(config)) * config.spatial_stride**2
     fall = falling_pass(config, pixels, frames, base, fused=fused)
     finish = finish_pass(config, work.pixels, frames, base, fused=fused)
-    kernels = convolution_workspace(config, pixels, frames, base) if gpu else 0.0
+    kernels = gpu * convolution_workspace(config, pixels, frames, base, fused=fused)
     return Need(held, max(fall.work + fall.state + kernels, finish.work + finish.state))
 
 
-def convolution_workspace(config: VAEConfig, pixels: float, frames: int, base: int) -> float:
+def convolution_workspace(
+    config: VAEConfig, pixels: float, frames: int, base: int, *, fused: bool = False
+) -> float:
     """Bytes that cuDNN's convolutions take for themselves: 2.7 times the codec's widest map.
+
+    With kernels of our own (``fused``, ``ops/codec``) cuDNN has only the small ones: on an H200 decoding took 0.4 GiB
+    more than the tensors for 4 frames of 832 x 480, and nothing more for 12 and 24. So one latent frame counts.
 
     Measured, not derived: on an H100 (torch 2.11, cuDNN of CUDA 13) decoding four frames of 832 x 480 in float32
     took 1.5 to 1.6 GiB more than the tensors, for a map of 0.57 GiB (bench/results/memory_limits.json).
     """
-    return 2.7 * base * config.dim * frames * pixels / config.patch**2
+    counted = min(frames, config.temporal_stride) if fused else frames
+    return 2.7 * base * config.dim * counted * pixels / config.patch**2
 
 
 def features_of(config: VAEConfig, work: Work, base: int) -> float:

@@ -76,7 +76,12 @@ class Needs:
         yield "text", model.text.resident(choice.text_streamed), Need(0.0, model.text.work)
         yield "speech", model.speech.weights, Need(0.0, model.speech.work)
         yield "image", model.vision.weights, Need(0.0, model.vision.work)
-        yield "encode", self.codec, self.encode(choice.frames, choice.tile)
+        # Whole frames: a picture goes four at a time (``models/vae/still.py``), motion frames as they come.
+        stride = self.model.vae.temporal_stride
+        at_once = choice.frames
+        if choice.tile is None:
+            at_once = min(at_once, -(-self.work.motion // stride) * stride)
+        yield "encode", self.codec, self.encode(at_once, choice.tile)
         yield "denoise", 0.0, self.denoise(choice.rows, kept=choice.keys_kept, batched=choice.batched)
         yield "decode", self.codec, self.decode(choice.frames, choice.tile)
 
