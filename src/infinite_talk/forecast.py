@@ -181,8 +181,12 @@ def _machine(settings: Settings, sizes: ModelSizes) -> tuple[bool, float, Speed]
     dtype = {2: torch.bfloat16, 4: torch.float32}[sizes.base if here else 4]
     flops = measure_speed(device, dtype)
     if not here:
-        return False, float("inf"), replace(measured_speed(flops), name="this CPU")
+        return False, float("inf"), replace(measured_speed(flops, gpu=False), name="this CPU")
     fast = (capability_of(device) or (0, 0)) >= _ADA
     free = float(torch.cuda.mem_get_info(device)[0])
     limit = free if settings.vram is None else min(free, allocator_limit(settings.vram))
-    return True, limit, replace(measured_speed(flops, fast=fast), name=torch.cuda.get_device_name(device))
+    return (
+        True,
+        limit,
+        replace(measured_speed(flops, gpu=True, fast=fast), name=torch.cuda.get_device_name(device)),
+    )

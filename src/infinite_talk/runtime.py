@@ -114,7 +114,7 @@ class Runtime:
         speed = None
         if timed:
             fast = self.how.quantization.endswith("_fast")
-            speed = measured_speed(measure_speed(self.how.device, self.how.dtype), fast=fast)
+            speed = measured_speed(measure_speed(self.how.device, self.how.dtype), gpu=gpu, fast=fast)
         try:
             return plan_memory(
                 model, work, self._limit(), asked, gpu=gpu, host_limit=_host_free(), speed=speed

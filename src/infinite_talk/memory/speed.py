@@ -39,11 +39,19 @@ class Card:
         )
 
 
-SHARE = 0.45
-"""Of the data sheet's products: 0.37 (diffusers) to 0.7 (LightX2V) are published for Wan2.1-14B on an H100."""
+SHARE = 0.6
+"""Of the data sheet's products: 0.68 with FlashAttention 3 and 0.61 with torch's attention were measured on an H200
+(bench/results/speed_bf16.json, speed_diffusers.json); others have not been."""
 CODEC_SHARE = 0.25
-"""The same for the codec's convolutions: cuDNN reaches 0.2 in 16 bits on an H200 (81 frames of 832 x 480, 274e12
-operations, in 1.36 s)."""
+"""The same for the codec's convolutions: 0.4 with our kernels on an H200 (speed_fp8.json); elsewhere cuDNN works, which
+reached 0.23 there."""
+OF_PRODUCT, CODEC_OF_PRODUCT = 0.8, 0.35
+"""Of what one large product reaches on this GPU for a moment: 0.87 and 0.5 on that H200."""
+OF_CPU, CODEC_OF_CPU = 0.7, 1.0
+"""The same on a CPU, where the codec computes half of the products that are counted (cpu_profile.json)."""
+
+LINK = 20e9
+"""Bytes per second between host and GPU where nothing was measured."""
 
 CARDS = (
     Card("RTX 4060", 8, 30, 12, True),
@@ -62,6 +70,7 @@ def card_with(gib: float) -> Card:
     return next((card for card in CARDS if card.gib >= gib), CARDS[-1])
 
 
-def measured_speed(flops: float, *, link: float = 20e9, fast: bool = False) -> Speed:
-    """From operations per second of one large product on this machine; the shares are those of the cards."""
-    return Speed(SHARE * flops, CODEC_SHARE * flops, link, 1.6 if fast else 1.0)
+def measured_speed(flops: float, *, gpu: bool, fast: bool = False) -> Speed:
+    """From operations per second of one large product on this machine."""
+    transformer, codec = (OF_PRODUCT, CODEC_OF_PRODUCT) if gpu else (OF_CPU, CODEC_OF_CPU)
+    return Speed(transformer * flops, codec * flops, LINK, 1.6 if fast else 1.0)
