@@ -38,8 +38,9 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
 )
 _OURS: Mapping[str, AttentionCallable] = MappingProxyType({"sdpa": sdpa, "eager": eager})
 _NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
-_TRIAL = (1, 2, 256)
-"""Batch, heads and length of a trial call: two blocks of queries and of keys in every kernel."""
+_TRIAL = (1, 2, 1024)
+"""Batch, heads and length of a trial call: several blocks of queries and of keys in every kernel, and enough for those
+that leave few keys to another (``flash8.py``)."""
 
 
 @dataclass(frozen=True, slots=True)
