@@ -310,7 +310,7 @@ BENCH = (
         "--what",
         "dit|vae|window|attention|linear|load",
     ),
-    Flag("cases", Path, MEASURE, "TOML file with cases ([defaults] and [[case]] tables).", "--cases", "FILE"),
+    Flag("cases", Path, MEASURE, "TOML file with many cases, like those of bench/cases.", "--cases", "FILE"),
     Flag(
         "model",
         Path,
