@@ -265,7 +265,7 @@ class Runtime:
         model = build(
             self._module(part),
             opened.weights,
-            dtype=dtype_of(part, opened, device),
+            dtype=dtype_of(part, opened, device, self.how.dtype),
             device=device,
             source=opened.title,
             policy=AsStored(),

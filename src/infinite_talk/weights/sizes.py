@@ -33,9 +33,14 @@ SPEECH_SECONDS = 80.0
 """Of speech that the speech encoder hears at once, at most (``models/speech``)."""
 
 
-def dtype_of(part: Part, opened: Checkpoint, device: torch.device) -> torch.dtype:
-    """In what a model other than the transformer runs. Bundles are small and exact; a CPU is slow in float16."""
+def dtype_of(part: Part, opened: Checkpoint, device: torch.device, base: torch.dtype) -> torch.dtype:
+    """In what a model other than the transformer runs. Bundles are small and exact; a CPU is slow in float16.
+
+    ``base`` is the transformer's: who asks for float32 gets it in the codec, too.
+    """
     if opened.dialect == "bundle" or (device.type == "cpu" and _DTYPES[part] is torch.float16):
+        return torch.float32
+    if part is Part.VAE and base is torch.float32:
         return torch.float32
     return _DTYPES[part]
 
@@ -70,12 +75,12 @@ def sizes_of(
         vae=model.parts[Part.VAE].config,
         block=block,
         rest=rest,
-        text=_text(text, dtype_of(Part.TEXT, text, device)),
-        vision=_vision(vision, dtype_of(Part.VISION, vision, device)),
-        speech=_speech(speech, dtype_of(Part.SPEECH, speech, device)),
+        text=_text(text, dtype_of(Part.TEXT, text, device, dtype)),
+        vision=_vision(vision, dtype_of(Part.VISION, vision, device, dtype)),
+        speech=_speech(speech, dtype_of(Part.SPEECH, speech, device, dtype)),
         base=base,
         format=policy.format,
-        vae_base=dtype_of(Part.VAE, model.parts[Part.VAE], device).itemsize,
+        vae_base=dtype_of(Part.VAE, model.parts[Part.VAE], device, dtype).itemsize,
         fused=fused,
         disk=float(model.size),
     )

@@ -16,6 +16,8 @@ from infinite_talk.models.vision import keys as vision_keys
 from infinite_talk.ops.linear import Packed, PackedLinear
 from infinite_talk.ops.linear.scaled import FP8_E4M3FN, INT8, Scaled
 from infinite_talk.weights.builder import build
+from infinite_talk.weights.checkpoint import Checkpoint, Part
+from infinite_talk.weights.sizes import dtype_of
 from tests.parts import PARTS, packed, random_weights
 
 IDS = torch.tensor([[5, 9, 3, 1], [7, 1, 0, 0]])
@@ -104,3 +106,20 @@ def test_what_each_part_runs_in() -> None:
     """What the planner counts on: bytes for a number of each part."""
     kinds = (text_keys.DTYPE, vision_keys.DTYPE, speech_keys.DTYPE, vae_keys.DTYPE)
     assert [kind.itemsize for kind in kinds] == [2, 2, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("device", "base", "expected"),
+    [
+        ("cuda", torch.bfloat16, torch.float16),
+        ("cuda", torch.float32, torch.float32),
+        ("cpu", torch.bfloat16, torch.float32),
+    ],
+)
+def test_who_asks_for_float32_gets_it_in_the_codec(
+    device: str, base: torch.dtype, expected: torch.dtype
+) -> None:
+    opened = Checkpoint(
+        part=Part.VAE, dialect="official", precision="fp32", files=(), config=PARTS["vae"].tiny, weights={}
+    )
+    assert dtype_of(Part.VAE, opened, torch.device(device), base) is expected
