@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vae.layers import to_frames
-from infinite_talk.ops import causal_conv
+from infinite_talk.ops import causal_conv, codec
 from tests.unit.test_vae import TINY, make
 
 SIZE = st.integers(1, 5)
@@ -67,7 +67,7 @@ def test_a_doubled_picture_needs_no_doubling(
     bias = torch.randn(2) if biased else None
     doubled = functional.interpolate(x.double(), scale_factor=2.0, mode="nearest")
     exact = functional.conv2d(doubled, weight.double(), None if bias is None else bias.double(), padding=1)
-    close(causal_conv.of_doubled(x, weight, bias), exact)
+    close(codec.doubled_by_places(x, weight, bias), exact)
 
 
 @given(frames=st.integers(3, 9), height=SIZE, width=SIZE, batch=st.integers(1, 2), stride=st.integers(1, 2))

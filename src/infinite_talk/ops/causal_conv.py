@@ -3,7 +3,8 @@
 A processor without matrix units computes a 3x3x3 convolution at its peak already, so the only way to save time is to
 multiply less. ``filtered_in_time`` takes half of the multiplications with the minimal filtering of Winograd (1980), in
 the form of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), along time only: there a
-transformation adds whole frames, which costs little. ``of_doubled`` takes 4/9 where a picture is doubled before.
+transformation adds whole frames, which costs little. Where a picture is doubled before, ``ops/codec`` takes 4/9
+(``doubled_by_places``).
 
 Frames are ``(F, C, H, W)`` in ``channels_last``.
 """
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-PAST = 2
-"""Frames that a causal convolution of temporal size 3 looks back."""
+from infinite_talk.ops.codec import PAST
+
 BLOCK_BYTES = 4e6
 """Frames that are transformed together: few, so that they stay in the cache, but enough for two cores."""
 
@@ -126,27 +127,6 @@ def _combined(rows: tuple[tuple[float, ...], ...], weight: Tensor) -> Tensor:
 
 def _conv(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
     return functional.conv2d(x, kernel, bias, padding=1)
-
-
-def of_doubled(frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The 3x3 convolution of ``frames`` ``(F, C, H, W)`` with each pixel doubled both ways: ``(F, K, 2H, 2W)``.
-
-    Of the nine pixels under the kernel at most four differ, so each of a pixel's four successors is a 2x2
-    convolution of the frames before doubling, with sums of the kernel's rows and columns.
-    """
-    count, _, height, width = frames.shape
-    places = weight.new_tensor(
-        (((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1)))
-    )  # (successor, row of 2, row of 3)
-    kernels = torch.einsum("apy,bqx,kcyx->abkcpq", places, places, weight).flatten(0, 2)
-    four = functional.conv2d(frames, kernels, None if bias is None else bias.repeat(4), padding=1)
-    four = torch.unflatten(four, 1, (2, 2, -1))  # (F, 2, 2, K, H + 1, W + 1)
-    out = _empty(frames, (count, len(weight), 2 * height, 2 * width))
-    for down in range(2):
-        for across in range(2):
-            part = four[:, down, across, :, down : down + height, across : across + width]
-            out[:, :, down::2, across::2] = part
-    return out
 
 
 def along_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -240,7 +240,7 @@ class Upsample(nn.Module):
             return from_frames(self.resample(frames), batch)
         conv = self.resample[1]
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-        of_doubled = codec.doubled if by_kernel else causal_conv.of_doubled
+        of_doubled = codec.doubled if by_kernel else codec.doubled_by_places
         return from_frames(of_doubled(frames, conv.weight, conv.bias), batch)
 
     def _double_time(self, x: Tensor, memory: Memory | None) -> Tensor:

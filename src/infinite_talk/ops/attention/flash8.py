@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from infinite_talk.ops.attention.base import AttentionCallable, GPUs, HeadSizes, Kernel, Source
+from infinite_talk.ops.linear.rows import E4M3_LARGEST
 
 _PARTS = 32
 """Into how many parts the tokens are cut for the statistics, so that few heads fill a GPU."""
@@ -92,7 +93,7 @@ def narrowed_slowly(x: Tensor, *, centre: bool) -> tuple[Tensor, Tensor, Tensor 
     wide = x.float()
     mean = wide.mean(dim=1) if centre else None
     wide = wide if mean is None else wide - mean[:, None]
-    scale = wide.abs().amax(dim=(1, 3)).clamp(min=1e-30) / 448
+    scale = wide.abs().amax(dim=(1, 3)).clamp(min=1e-30) / E4M3_LARGEST
     return (wide / scale[:, None, :, None]).to(torch.float8_e4m3fn), scale, mean
 
 

@@ -163,17 +163,21 @@ def doubled_tiled(x: Tensor, weight: Tensor, bias: Tensor, tiling: Tiling) -> Te
     return out
 
 
-def doubled_by_places(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What the kernel computes, in plain steps: four 2x2 convolutions, 2.25 times fewer products.
+def doubled_by_places(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What the kernel computes, in plain steps: four 2x2 convolutions at once, 2.25 times fewer products.
 
     ``out[2 i + p, 2 j + q]`` sees the pixels ``i + p - 1``, ``i + p`` and ``j + q - 1``, ``j + q`` only.
     """
     frames, _, H, W = x.shape
-    out = x.new_empty(frames, len(weight), 2 * H, 2 * W)
-    for place, kernel in enumerate(by_places(weight)):
-        row, column = divmod(place, 2)
-        answer = functional.conv2d(x, kernel, bias, padding=1)
-        out[:, :, row::2, column::2] = answer[:, :, row : row + H, column : column + W]
+    kernels = by_places(weight).flatten(0, 1)
+    four = functional.conv2d(x, kernels, None if bias is None else bias.repeat(4), padding=1)
+    four = torch.unflatten(four, 1, (2, 2, -1))  # (frames, 2, 2, N, H + 1, W + 1)
+    shape, last = (frames, len(weight), 2 * H, 2 * W), torch.channels_last
+    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=last)
+    for row in range(2):
+        for column in range(2):
+            part = four[:, row, column, :, row : row + H, column : column + W]
+            out[:, :, row::2, column::2] = part
     return out
 
 
