@@ -1,8 +1,8 @@
 """Triton kernels behind ``triton_ops``. Import only where Triton is installed.
 
-All statistics are float32. One program works on one token, except in ``fold``; rows are read once from
-memory, and what is read again comes from the cache. Numbers of tokens are 64-bit where they are multiplied by
-a row's length: a window of 720p has more than 2^31 numbers in its feed-forward.
+All statistics are float32. One program works on one token, except in ``fold`` and ``turned_shares``; rows are
+read once from memory, and what is read again comes from the cache. Numbers of tokens are 64-bit where they are
+multiplied by a row's length: a window of 720p has more than 2^31 numbers in its feed-forward.
 """
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
@@ -13,14 +13,6 @@ import triton.language as tl
 
 LARGEST = tl.constexpr(448.0)  # of float8_e4m3fn
 SMALLEST = tl.constexpr(1e-30)  # rows below it count as zeros, see ops/linear/rows.py
-
-
-@triton.jit
-def _store_narrow(y, out_ptr, scale_ptr, row, cols, mask, width):
-    """A row as float8 with its scale; the largest magnitude lands on the largest number of the format."""
-    largest = tl.maximum(tl.max(tl.abs(y), axis=0), SMALLEST)
-    tl.store(scale_ptr + row, largest / LARGEST)
-    tl.store(out_ptr + row * width + cols, (y * (LARGEST / largest)).to(tl.float8e4nv), mask=mask)
 
 
 @triton.jit
@@ -98,7 +90,7 @@ def _normed(y_ptr, factor_ptr, shift_ptr, mean, scale, cols, WIDTH: tl.constexpr
 def rms_rotate_kernel(
     x_ptr, weight_ptr, cos_ptr, sin_ptr, count, x_batch, x_row, table_batch, eps,
     WIDTH: tl.constexpr, PAIRS: tl.constexpr, AT_ONCE: tl.constexpr,
-    NORM: tl.constexpr, TURN: tl.constexpr,
+    TURN: tl.constexpr,
 ):  # fmt: skip
     """In place: RMS norm of a row over all heads, then each pair of each head turned by the token's angles."""
     row = tl.program_id(0).to(tl.int64)
@@ -106,13 +98,11 @@ def rms_rotate_kernel(
     start = x_ptr + batch * x_batch + place * x_row
     PIECE: tl.constexpr = AT_ONCE * PAIRS * 2
     cols = tl.arange(0, PIECE)
-    scale = 1.0
-    if NORM:
-        squares = tl.zeros([PIECE], tl.float32)
-        for first in tl.static_range(0, WIDTH, PIECE):
-            part = tl.load(start + first + cols).to(tl.float32)
-            squares += part * part
-        scale = 1.0 / tl.sqrt(tl.sum(squares, axis=0) / WIDTH + eps)
+    squares = tl.zeros([PIECE], tl.float32)
+    for first in tl.static_range(0, WIDTH, PIECE):
+        part = tl.load(start + first + cols).to(tl.float32)
+        squares += part * part
+    scale = 1.0 / tl.sqrt(tl.sum(squares, axis=0) / WIDTH + eps)
     if TURN:
         pairs = tl.arange(0, PAIRS)
         table = batch * table_batch + place * PAIRS + pairs
@@ -120,8 +110,7 @@ def rms_rotate_kernel(
         sin = tl.load(sin_ptr + table)[None, :]
     for first in tl.static_range(0, WIDTH, PIECE):
         part = tl.load(start + first + cols).to(tl.float32)
-        if NORM:
-            part = part * scale * tl.load(weight_ptr + first + cols).to(tl.float32)
+        part = part * scale * tl.load(weight_ptr + first + cols).to(tl.float32)
         if TURN:
             even, odd = tl.split(tl.reshape(part, [AT_ONCE, PAIRS, 2]))
             part = tl.reshape(tl.join(even * cos - odd * sin, even * sin + odd * cos), [PIECE])
@@ -144,9 +133,11 @@ def narrow_kernel(
         # tanh(z) = 2 sigmoid(2 z) - 1, so that 0.5 y (1 + tanh(z)) = y sigmoid(2 z)
         y = y * tl.sigmoid(1.5957691216057308 * (y + 0.044715 * y * y * y))
     if NARROW:
-        _store_narrow(y, out_ptr, scale_ptr, row, cols, mask, width)
-    else:
-        tl.store(out_ptr + row * width + cols, y.to(out_ptr.dtype.element_ty), mask=mask)
+        # The largest magnitude lands on the largest number of the format.
+        largest = tl.maximum(tl.max(tl.abs(y), axis=0), SMALLEST)
+        tl.store(scale_ptr + row, largest / LARGEST)
+        y *= LARGEST / largest
+    tl.store(out_ptr + row * width + cols, y.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit

@@ -162,15 +162,15 @@ def _norm(
     )  # fmt: skip
 
 
-def _turn(x: Tensor, norm: RMSNorm | None, heads: int, at_once: int, rotation: Rotation | None) -> None:
+def _turn(x: Tensor, norm: RMSNorm, heads: int, at_once: int, rotation: Rotation | None) -> None:
     batch, count, width = x.shape
     cos, sin = (None, None) if rotation is None else rotation
     table = 0 if cos is None or cos.dim() == 2 or cos.shape[0] == 1 else cos.stride(0)
     kernels.rms_rotate_kernel[(batch * count,)](
-        x, None if norm is None else norm.weight, cos, sin, count, x.stride(0), x.stride(1), table,
-        0.0 if norm is None else norm.eps,
+        x, norm.weight, cos, sin, count, x.stride(0), x.stride(1), table,
+        norm.eps,
         WIDTH=width, PAIRS=width // heads // 2, AT_ONCE=at_once,
-        NORM=norm is not None, TURN=rotation is not None, num_warps=4,
+        TURN=rotation is not None, num_warps=4,
     )  # fmt: skip
 
 
