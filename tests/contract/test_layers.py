@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.source import Module, modules
 
-NOUNS = {"types", "request", "settings", "errors", "progress", "version"}
+NOUNS = {"types", "request", "sampling", "settings", "errors", "progress", "version"}
 ROOMS = {"inputs", "conditioning", "plan", "denoise", "media", "lipsync"}
 MAY_USE: dict[str, set[str]] = {
     **dict.fromkeys(NOUNS, NOUNS),
