@@ -42,6 +42,7 @@ from infinite_talk.request import (
 from infinite_talk.settings import (
     Attention,
     Device,
+    Gemm,
     LoRA,
     Memory,
     ModelFiles,
@@ -123,6 +124,7 @@ __all__ = [
     "EasyCache",
     "Engine",
     "Forecast",
+    "Gemm",
     "InfiniteTalkError",
     "InputError",
     "LoRA",

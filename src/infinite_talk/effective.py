@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from infinite_talk.device import choose_device, choose_dtype, precision_of
 from infinite_talk.ops.attention import Resolved, resolve
 from infinite_talk.ops.fused import EAGER, FusedOps, fused_ops
+from infinite_talk.ops.products import Products, products_for
 from infinite_talk.settings import Precision, Quantization, Settings
 from infinite_talk.weights.precision import Policy, capability_of, policy_for
 
@@ -24,6 +25,7 @@ class Effective:
     attention: Resolved
     ops: FusedOps
     notes: tuple[str, ...]  # one line for each thing that is not what was asked for
+    products: Products
 
     @property
     def quantization(self) -> Quantization:
@@ -37,7 +39,10 @@ class Effective:
 
     def __str__(self) -> str:
         quantization = "" if self.quantization is Quantization.DISABLED else f"{self.quantization}, "
-        return f"{self.device.type}, {self.precision}, {quantization}attention {self.attention.name}"
+        products = f", {self.products}" if str(self.products) else ""
+        return (
+            f"{self.device.type}, {self.precision}, {quantization}attention {self.attention.name}{products}"
+        )
 
 
 def effective(settings: Settings, *, gguf: bool, head_dim: int) -> Effective:
@@ -59,5 +64,8 @@ def effective(settings: Settings, *, gguf: bool, head_dim: int) -> Effective:
     )
     attention = resolve(settings.attention, device, dtype, strict=settings.strict, head_dim=head_dim)
     ops, ops_note = fused_ops(device)
-    notes = tuple(note for note in (packing_note, attention.note, ops_note) if note)
-    return Effective(device, precision_of(settings, device), dtype, policy, attention, ops, notes)
+    products, more = products_for(settings, capability_of(device))
+    attention = replace(attention, kernel=products.inputs_of(attention.kernel))
+    notes = tuple(note for note in (packing_note, attention.note, ops_note, *more) if note)
+    precision = precision_of(settings, device)
+    return Effective(device, precision, dtype, policy, attention, ops, notes, products)

@@ -285,6 +285,7 @@ class Engine:
             quantization=runtime.how.quantization,
             attention=runtime.how.attention.name,
             decoder=runtime.decoder,
+            products=str(runtime.how.products),
         )
         return Recipe.of(
             job.request,

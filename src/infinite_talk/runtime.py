@@ -21,6 +21,7 @@ from infinite_talk.memory import MemoryPlan, ModelSizes, Work, allocator_limit, 
 from infinite_talk.memory.speed import measured_speed
 from infinite_talk.memory.streaming import BlockStream, stream_blocks, together
 from infinite_talk.models.dit import WanTransformer
+from infinite_talk.models.dit.fusing import fuse_qkv
 from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.tiny_vae import TinyVAE
@@ -194,6 +195,7 @@ class Runtime:
     def rooms(self, plan: MemoryPlan, listen: Listener) -> Rooms:
         """The models under a plan; the transformer that is there adapts to it without being read again."""
         self._plan, self._listen = plan, listen
+        self.how.products.apply()
         for resident in self._others.values():
             resident.keep = plan.keep_encoders
             if not plan.keep_encoders:
@@ -248,6 +250,8 @@ class Runtime:
         for note in (*(merging.notes if merging else ()), *notes):
             self._say(note)
         _adapt(transformer, plan)
+        if how.products.fuse_qkv and (kept := fuse_qkv(transformer)):
+            self._say(kept)
         if how.device.type == "cuda":
             self._stream = stream_blocks(transformer, plan.blocks_to_swap, plan.prefetch_blocks, how.device)
             transformer.to(how.device)  # strengths of LoRAs, which were made beside a block that is streamed

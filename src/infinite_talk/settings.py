@@ -73,6 +73,14 @@ class Attention(StrEnum):
     EAGER = "eager"
 
 
+class Gemm(StrEnum):
+    """The library that multiplies matrices on an NVIDIA GPU. ``AUTO`` leaves the choice to torch."""
+
+    AUTO = "auto"
+    CUBLAS = "cublas"
+    CUBLASLT = "cublaslt"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoRA:
     """An adapter of low rank on the transformer's weights."""
@@ -131,6 +139,16 @@ class Settings:
     precision: Precision = Precision.AUTO
     quantization: Quantization = Quantization.DISABLED
     attention: Attention = Attention.AUTO
+    tf32: bool | None = None
+    """Multiply float32 with the 10-bit mantissa of TF32 (NVIDIA Ampere and newer); ``None`` leaves torch's choice. It
+    concerns precision fp32, and the head and the time embedding, which are float32 in every precision."""
+    gemm: Gemm = Gemm.AUTO
+    fuse_qkv: bool = False
+    """Queries, keys and values of a self-attention from one product of joined weights, the same numbers up to the order
+    of sums. Blocks that are streamed, packed in fewer bits, or have a LoRA beside them keep three products. No gain was
+    measured (``docs/performance.md``)."""
+    contiguous: bool = False
+    """Copy queries, keys and values into dense tensors before each attention, for kernels that misread others."""
     strict: bool = False
     """Refuse to run something else than what was chosen, where a fallback exists."""
     vram: float | None = None

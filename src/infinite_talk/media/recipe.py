@@ -42,6 +42,7 @@ class Machine:
     quantization: str = "disabled"  # what ran, as all of these; recipes of older versions lack them
     attention: str = "sdpa"
     decoder: str = "exact"  # or "tiled", "tiny"
+    products: str = ""  # what is not torch's own choice: "tf32, fused qkv"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from infinite_talk import (
     Compat,
     Device,
     Distilled,
+    Gemm,
     Precision,
     Quantization,
     UsageError,
@@ -114,6 +115,10 @@ class Options(BaseSettings):
     precision: Precision | None = None
     quantization: Quantization | None = None
     attention: Attention | None = None
+    tf32: bool | None = None
+    gemm: Gemm | None = None
+    fuse_qkv: bool | None = None
+    contiguous: bool | None = None
     strict: bool | None = None
     vram: float | None = Field(default=None, gt=0)
     blocks_to_swap: int | None = Field(default=None, ge=0)

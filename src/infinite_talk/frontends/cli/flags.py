@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infinite_talk import Attention, AudioLayout, Compat, Device, Distilled, Precision, Quantization
+from infinite_talk import Attention, AudioLayout, Compat, Device, Distilled, Gemm, Precision, Quantization
 
 from .config import StepCacheName
 
@@ -231,6 +231,34 @@ PLACE = (
         "--quantization",
     ),
     Flag("attention", Attention, MACHINE, "Attention kernel; auto takes the best exact one.", "--attention"),
+    Flag(
+        "tf32",
+        bool,
+        MACHINE,
+        "Multiply float32 with TF32's short mantissa (Ampere and newer).",
+        "--tf32/--no-tf32",
+    ),
+    Flag(
+        "gemm",
+        Gemm,
+        MACHINE,
+        "Library of an NVIDIA GPU for matrix products; auto is torch's choice.",
+        "--gemm",
+    ),
+    Flag(
+        "fuse_qkv",
+        bool,
+        MACHINE,
+        "One product for queries, keys and values; no gain was measured.",
+        "--fuse-qkv/--no-fuse-qkv",
+    ),
+    Flag(
+        "contiguous",
+        bool,
+        MACHINE,
+        "Copy queries, keys and values into dense tensors before each attention.",
+        "--contiguous/--no-contiguous",
+    ),
     Flag(
         "strict", bool, MACHINE, "Refuse instead of falling back to something else.", "--strict/--no-strict"
     ),

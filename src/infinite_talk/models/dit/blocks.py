@@ -14,6 +14,7 @@ from infinite_talk.models.dit.people import class_maps, query_positions
 from infinite_talk.models.dit.speech import SpeechAttention
 from infinite_talk.ops.attention import AttentionCallable, exact
 from infinite_talk.ops.fused import FusedOps
+from infinite_talk.ops.joined import together
 from infinite_talk.ops.linear import Activations, takes_float8
 from infinite_talk.ops.norms import LayerNorm, RMSNorm
 from infinite_talk.ops.pieces import by_pieces, cuts_of
@@ -43,6 +44,10 @@ class SelfAttention(nn.Module):
         self.o = nn.Linear(config.dim, config.dim)
         self.norm_q = RMSNorm(config.dim, config.eps)
         self.norm_k = RMSNorm(config.dim, config.eps)
+        self.joined = False
+
+    joined: bool
+    """Whether ``fuse_qkv`` has laid the weights of q, k and v in a row, so that one product may do for three."""
 
     def forward(
         self, normed: Rows, rotation: Rotation, classes: Tensor | None, cuts: Sequence[slice]
@@ -52,9 +57,7 @@ class SelfAttention(nn.Module):
         Keys and values of all tokens exist at once; queries and answers, which need no other rows, do not.
         """
         if len(cuts) == 1:
-            whole = normed(cuts[0])
-            k, v = self._keys_values(whole, rotation)
-            found = self._answer(whole, rotation, k, v, classes)
+            found = self._whole(normed(cuts[0]), rotation, classes)
         else:
             k, v = by_pieces(lambda rows: self._keys_values(normed(rows), part_of(rotation, rows)), cuts)
             found = by_pieces(
@@ -62,16 +65,35 @@ class SelfAttention(nn.Module):
             )
         return Attended(found[0], None if classes is None else found[1])
 
+    def _whole(self, x: Activations, rotation: Rotation, classes: Tensor | None) -> tuple[Tensor, ...]:
+        """All tokens at once."""
+        three = self._together(x, self.q, self.k, self.v)
+        if three is None:
+            k, v = self._keys_values(x, rotation)
+            return self._answer(x, rotation, k, v, classes)
+        q, k, v = three
+        k = self.ops.rms_rotate(k, self.norm_k, self.heads, rotation)
+        q = self.ops.rms_rotate(q, self.norm_q, self.heads, rotation)
+        return self._attend(q, k, torch.unflatten(v, -1, (self.heads, -1)), classes)
+
     def _keys_values(self, x: Activations, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """Rotated keys and values, ``(B, n, heads, d)``."""
+        if both := self._together(x, self.k, self.v):
+            k = self.ops.rms_rotate(both[0], self.norm_k, self.heads, rotation)
+            return k, torch.unflatten(both[1], -1, (self.heads, -1))
         k = self.ops.rms_rotate(self.k(x), self.norm_k, self.heads, rotation)
         return k, torch.unflatten(self.v(x), -1, (self.heads, -1))
+
+    def _together(self, x: Activations, *layers: nn.Module) -> tuple[Tensor, ...] | None:
+        return together(layers, x) if self.joined and isinstance(x, Tensor) else None
 
     def _answer(
         self, x: Activations, rotation: Rotation, k: Tensor, v: Tensor, classes: Tensor | None
     ) -> tuple[Tensor, ...]:
-        q = self.ops.rms_rotate(self.q(x), self.norm_q, self.heads, rotation).transpose(1, 2)
-        k, v = k.transpose(1, 2), v.transpose(1, 2)
+        return self._attend(self.ops.rms_rotate(self.q(x), self.norm_q, self.heads, rotation), k, v, classes)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, classes: Tensor | None) -> tuple[Tensor, ...]:
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         found = self.attention(q, k, v).transpose(1, 2).flatten(2)
         out: Tensor = self.o(self.ops.total(found, None, narrow=takes_float8(self.o, dtype=found.dtype)))
         return (out,) if classes is None else (out, class_maps(q, k, classes, exact(self.attention)))

@@ -5,7 +5,7 @@ that every other kernel is tested against. ``resolve`` finds the one for a run.
 """
 
 from infinite_talk.ops.attention.base import AttentionCallable, Kernel, Source
-from infinite_talk.ops.attention.guarded import exact
+from infinite_talk.ops.attention.guarded import Dense, exact
 from infinite_talk.ops.attention.native import eager, sdpa
 from infinite_talk.ops.attention.registry import KERNELS
 from infinite_talk.ops.attention.resolving import SUBSTITUTES, Resolved, attention_named, resolve
@@ -14,6 +14,7 @@ __all__ = [
     "KERNELS",
     "SUBSTITUTES",
     "AttentionCallable",
+    "Dense",
     "Kernel",
     "Resolved",
     "Source",

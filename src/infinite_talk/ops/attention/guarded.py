@@ -48,6 +48,20 @@ class Guarded:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """A kernel that is given q, k and v without gaps and in the order of their dimensions.
+
+    In a block these are views with the heads turned to the front. Kernels read them as they are, and ``aligned`` copies
+    for those that cannot; all other products of a block have dense inputs anyway.
+    """
+
+    attend: AttentionCallable
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.attend(q.contiguous(), k.contiguous(), v.contiguous())
+
+
 def guard(kernel: Kernel, source: Source, function: AttentionCallable) -> Guarded:
     """Put ``function``, which takes its source's layout, behind the door."""
     attend = with_aligned_inputs(function, source)
@@ -76,4 +90,5 @@ def exact(attention: AttentionCallable) -> AttentionCallable:
     inputs to 8 or 4 bits could give it to another person, and divides by the largest value of channels that
     are all zero there.
     """
-    return sdpa if isinstance(attention, Guarded) and not attention.kernel.exact else attention
+    kernel = attention.attend if isinstance(attention, Dense) else attention
+    return sdpa if isinstance(kernel, Guarded) and not kernel.kernel.exact else attention
