@@ -6,7 +6,7 @@ batch of the pass, or a batch of one, which then holds for all its samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +17,7 @@ from infinite_talk.ops.attention import AttentionCallable
 from infinite_talk.sampling import NormalisedAttention
 
 if TYPE_CHECKING:
-    from infinite_talk.models.dit.condition import KeysValues
+    from infinite_talk.models.dit.condition import Condition, KeysValues
 
 Grid = tuple[int, int, int]
 """Tokens in time, height and width."""
@@ -84,7 +84,7 @@ class Extras:
     """What is put on one pass. Every field alone, or all together."""
 
     enhance: float | None = None
-    """Weight of Enhance-A-Video (FETA), see ``enhance.py``."""
+    """Weight of Enhance-A-Video (FETA), see ``techniques.py``."""
     skip: frozenset[int] = frozenset()
     """Blocks that are left out, with all that would be put on them (skip-layer guidance)."""
     nag: Nag | None = None
@@ -149,6 +149,14 @@ class BlockExtras:
     heard: tuple[Heard, ...]
     kernel: SelfKernel | None
     chunks: PromptChunks | None
+
+
+def begin_alike(conditions: Sequence[Condition]) -> bool:
+    """Whether passes with these conditions are the same up to the first block's cross-attention, and have one."""
+    first = conditions[0].extras
+    if first is None:
+        return all(c.extras is None or c.extras.attends_like(None) for c in conditions)
+    return 0 not in first.skip and all(first.attends_like(c.extras) for c in conditions)
 
 
 def _same(one: object, other: object) -> bool:
