@@ -303,11 +303,11 @@ class Block(nn.Module):
         cuts = cuts_of(frames, rows * columns, self.rows_at_once)
         if put is None or put.chunks is None:
             return cuts
-        return cut_at_shares(cuts, condition.grid, len(put.chunks.texts))
+        return cut_at_shares(cuts, condition.grid, put.chunks.parts)
 
     def _texts(self, own: BlockCondition, put: BlockExtras | None) -> list[KeysValues]:
         """The text, or that of each share of the frames."""
-        if put is None or put.chunks is None:
+        if put is None or put.chunks is None or not put.chunks.texts:
             return [own.text]
         return [self.text_keys_values(text) for text in put.chunks.texts]
 

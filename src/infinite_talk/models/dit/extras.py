@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ Grid = tuple[int, int, int]
 """Tokens in time, height and width."""
 
 
+@runtime_checkable
 class SelfKernel(Protocol):
     """Self-attention that may depend on where tokens are."""
 
@@ -57,9 +58,11 @@ class Nag:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PromptChunks:
-    """Several prompts, each for its share of the window's latent frames, in order."""
+    """The window's latent frames cut into shares, as even as whole frames can be, the first ones longer."""
 
-    texts: tuple[Tensor, ...]  # each (B, text_len, D), of ``WanTransformer.embed_text``
+    parts: int
+    texts: tuple[Tensor, ...] = ()
+    """A text for each share, ``(B, text_len, D)`` of ``WanTransformer.embed_text``; none: that of the condition."""
     apart: bool = False
     """Whether the tokens of a share attend to each other alone."""
 
@@ -127,7 +130,7 @@ class Extras:
     @property
     def _parts(self) -> int:
         """Into how many parts the self-attention is cut."""
-        return len(self.chunks.texts) if self.chunks is not None and self.chunks.apart else 1
+        return self.chunks.parts if self.chunks is not None and self.chunks.apart else 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -111,7 +111,7 @@ def self_answer(
             "choose another attention, or no steps with split attention.",
             code="attention_split",
         )
-    keys = share_of(rows, grid, len(put.chunks.texts))[1]
+    keys = share_of(rows, grid, put.chunks.parts)[1]
     return kernel(q, k[:, :, keys], v[:, :, keys], rows, grid)
 
 
