@@ -170,8 +170,8 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType({
         grid=grids.pusa,
         solver=euler,
         grid_text="linspace(denoise_strength, 0, n + 1) without its end, S",
-        update_text="Euler. One time for all latent frames, as the model takes one; known frames are held clean, as they "
-        "are with every scheduler",
+        update_text="Euler. One time for all latent frames, as the model takes one; known frames are held clean, "
+        "as with every scheduler",
         source="Pusa (arXiv 2507.16116)",
     ),
     "multitalk": Entry(

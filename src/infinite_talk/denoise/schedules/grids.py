@@ -80,8 +80,8 @@ def res(wish: Wish) -> Levels:
 
 def longcat(wish: Wish) -> Levels:
     """Of 1000, 980, ... 20, ``steps`` evenly spread ones, shifted once."""
-    picked = np.arange(wish.steps) * 50 // wish.steps
-    return shifted((1000.0 - 20.0 * picked) / NOISE_TIME, wish.shift)
+    picked = [1 - (step * 50 // wish.steps) / 50 for step in range(wish.steps)]
+    return shifted(np.array(picked), wish.shift)
 
 
 def causvid(wish: Wish) -> Levels:
@@ -109,7 +109,8 @@ def multitalk(wish: Wish) -> Levels:
 def stable(wish: Wish) -> Levels:
     """Even from 1 towards 0, or along a cosine in more than 10 steps; shifted once."""
     even = _falling(1.0, wish.steps)
-    return shifted(even if wish.steps <= 10 else (1 - np.cos(math.pi * even)) / 2, wish.shift)
+    cosine: Levels = (1 - np.cos(math.pi * even)) / 2
+    return shifted(even if wish.steps <= 10 else cosine, wish.shift)
 
 
 def ode_plus(wish: Wish) -> Levels:
@@ -123,16 +124,16 @@ def ode_plus(wish: Wish) -> Levels:
 
 def rcm(wish: Wish) -> Levels:
     """The angles atan(120), 1.5, 1.4 and 1.0 as levels of the flow, of which the first ``steps`` are taken."""
-    angles: Levels = np.array([math.atan(120), 1.5, 1.4, 1.0][: wish.steps])
-    return np.sin(angles) / (np.sin(angles) + np.cos(angles))
+    tangents = (120.0, math.tan(1.5), math.tan(1.4), math.tan(1.0))
+    return np.array([tangent / (1 + tangent) for tangent in tangents[: wish.steps]])
 
 
 def beta(levels: Levels) -> Levels:
     """Between the ends of a grid, levels at even quantiles of Beta(0.6, 0.6) (arXiv 2407.12173)."""
     if len(levels) == 1:
         return levels
-    shares = np.array([beta_quantile(1 - step / (len(levels) - 1)) for step in range(len(levels))])
-    return levels[-1] + shares * (levels[0] - levels[-1])
+    top, low, last = float(levels[0]), float(levels[-1]), len(levels) - 1
+    return np.array([low + beta_quantile(1 - step / last) * (top - low) for step in range(last + 1)])
 
 
 def beta_quantile(share: float, a: float = 0.6) -> float:
