@@ -100,7 +100,7 @@ class WanVideoSetBlockSwap:
         model = need_model(model)
         if block_swap_args is None:
             return (model,)
-        return (model.withmemory_of(memory_of(model.opened, block_swap_args, None, model.settings.memory)),)
+        return (model.with_memory(memory_of(model.opened, block_swap_args, None, model.settings.memory)),)
 
 
 class WanVideoVRAMManagement:
