@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -38,13 +38,13 @@ _RAW = (1.0, 0.0)
 class WanVideoTeaCache:
     """Skips steps while the time embedding has hardly moved."""
 
-    RETURN_TYPES = ("CACHEARGS",)
-    RETURN_NAMES = ("cache_args",)
+    RETURN_TYPES: ClassVar = ("CACHEARGS",)
+    RETURN_NAMES: ClassVar = ("cache_args",)
     FUNCTION = "process"
     CATEGORY = CATEGORY
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {
             "required": {
                 "rel_l1_thresh": number(0.3, 0.0, 1.0, 0.001),
@@ -80,14 +80,14 @@ class WanVideoTeaCache:
 class WanVideoMagCache:
     """Skips steps while what the blocks do is known to keep its size."""
 
-    RETURN_TYPES = ("CACHEARGS",)
-    RETURN_NAMES = ("cache_args",)
+    RETURN_TYPES: ClassVar = ("CACHEARGS",)
+    RETURN_NAMES: ClassVar = ("cache_args",)
     FUNCTION = "setargs"
     CATEGORY = CATEGORY
     EXPERIMENTAL = True
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {
             "required": {
                 "magcache_thresh": number(0.02, 0.0, 0.3, 0.001),
@@ -120,14 +120,14 @@ class WanVideoMagCache:
 class WanVideoEasyCache:
     """Skips steps while the answer is expected to hold, as the run itself has shown."""
 
-    RETURN_TYPES = ("CACHEARGS",)
-    RETURN_NAMES = ("cache_args",)
+    RETURN_TYPES: ClassVar = ("CACHEARGS",)
+    RETURN_NAMES: ClassVar = ("cache_args",)
     FUNCTION = "setargs"
     CATEGORY = CATEGORY
     EXPERIMENTAL = True
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {"required": {"easycache_thresh": number(0.015, 0.0, 1.0, 0.001), **_steps(10)}}
 
     @checked()
@@ -149,7 +149,7 @@ class WanVideoEasyCache:
         )
 
 
-_NODES: Mapping[str, type[WanVideoTeaCache | WanVideoMagCache | WanVideoEasyCache]] = {
+_NODES: Mapping[str, type[Any]] = {
     "TeaCache": WanVideoTeaCache,
     "MagCache": WanVideoMagCache,
     "EasyCache": WanVideoEasyCache,
@@ -195,7 +195,7 @@ def cache_of(
     known = set_for(title, width)
     numbers = None if known is None else measured_sets()[known]
     first, last = int(values["start_step"]), int(values["end_step"])
-    limits = {"first": first, "last": None if last < 0 else last}
+    limits: dict[str, Any] = {"first": first, "last": None if last < 0 else last}
     on_host = str(values["cache_device"]) in ("offload_device", "cpu")
     if kind == "EasyCache":
         return CacheChoice(EasyCache(threshold=float(values["easycache_thresh"]), **limits), on_host)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from infinite_talk.nodes.declare import (
     CATEGORY,
@@ -29,13 +29,13 @@ _CURVES = ["linear", "ease_in", "ease_out"]
 class WanVideoContextOptions:
     """Asks a long latent in overlapping stretches. Numbers are video frames."""
 
-    RETURN_TYPES = ("WANVIDCONTEXT",)
-    RETURN_NAMES = ("context_options",)
+    RETURN_TYPES: ClassVar = ("WANVIDCONTEXT",)
+    RETURN_NAMES: ClassVar = ("context_options",)
     FUNCTION = "process"
     CATEGORY = CATEGORY
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {
             "required": {
                 "context_schedule": choice(_SCHEDULES, "uniform_standard"),
@@ -80,13 +80,13 @@ class WanVideoContextOptions:
 class WanVideoLoopArgs:
     """A video whose end continues at its beginning."""
 
-    RETURN_TYPES = ("LOOPARGS",)
-    RETURN_NAMES = ("loop_args",)
+    RETURN_TYPES: ClassVar = ("LOOPARGS",)
+    RETURN_NAMES: ClassVar = ("loop_args",)
     FUNCTION = "process"
     CATEGORY = CATEGORY
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {
             "required": {
                 "shift_skip": integer(6, 0),
@@ -105,14 +105,14 @@ class WanVideoLoopArgs:
 class WanVideoFreeInitArgs:
     """Samples again from noise that has the layout of the result before."""
 
-    RETURN_TYPES = ("FREEINITARGS",)
-    RETURN_NAMES = ("freeinit_args",)
+    RETURN_TYPES: ClassVar = ("FREEINITARGS",)
+    RETURN_NAMES: ClassVar = ("freeinit_args",)
     FUNCTION = "process"
     CATEGORY = CATEGORY
     EXPERIMENTAL = True
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {
             "required": {
                 "freeinit_num_iters": integer(3, 1, 10),
@@ -146,14 +146,14 @@ class WanVideoFreeInitArgs:
 class WanVideoExperimentalArgs:
     """What may be done to the answers of the model and to their difference."""
 
-    RETURN_TYPES = ("EXPERIMENTALARGS",)
-    RETURN_NAMES = ("exp_args",)
+    RETURN_TYPES: ClassVar = ("EXPERIMENTALARGS",)
+    RETURN_NAMES: ClassVar = ("exp_args",)
     FUNCTION = "process"
     CATEGORY = CATEGORY
     EXPERIMENTAL = True
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {
             "required": {
                 "video_attention_split_steps": words(""),
@@ -179,21 +179,22 @@ class WanVideoExperimentalArgs:
         Raises:
             UsageError: an input is unknown, of another type or out of range.
         """
-        known_keys("experimental_args", experimental_args, inputs_of(type(self)))
-        check(type(self), experimental_args)
-        return (_with_defaults(type(self), experimental_args),)
+        node: type[Any] = type(self)
+        known_keys("experimental_args", experimental_args, inputs_of(node))
+        check(node, experimental_args)
+        return (_with_defaults(node, experimental_args),)
 
 
 class WanVideoFlowEdit:
     """Changes a video by the difference between two prompts."""
 
-    RETURN_TYPES = ("FLOWEDITARGS",)
-    RETURN_NAMES = ("flowedit_args",)
+    RETURN_TYPES: ClassVar = ("FLOWEDITARGS",)
+    RETURN_NAMES: ClassVar = ("flowedit_args",)
     FUNCTION = "process"
     CATEGORY = CATEGORY
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {
             "required": {
                 "source_embeds": link("WANVIDEOTEXTEMBEDS"),
@@ -238,9 +239,10 @@ def flow_edit_of(flowedit_args: Mapping[str, Any] | None) -> FlowEdit | None:
     """
     if flowedit_args is None:
         return None
-    known_keys("flowedit_args", flowedit_args, inputs_of(WanVideoFlowEdit))
-    check(WanVideoFlowEdit, flowedit_args, lists=("source_cfg", "drift_cfg"))
-    values = _with_defaults(WanVideoFlowEdit, flowedit_args)
+    node: type[Any] = WanVideoFlowEdit
+    known_keys("flowedit_args", flowedit_args, inputs_of(node))
+    check(node, flowedit_args, lists=("source_cfg", "drift_cfg"))
+    values = _with_defaults(node, flowedit_args)
     return FlowEdit(
         skip_steps=int(values["skip_steps"]),
         drift_steps=int(values["drift_steps"]),
@@ -253,13 +255,13 @@ def flow_edit_of(flowedit_args: Mapping[str, Any] | None) -> FlowEdit | None:
 class CreateCFGScheduleFloatList:
     """A guidance scale for each step: from one number to another in a part of the steps, 1 elsewhere."""
 
-    RETURN_TYPES = ("FLOAT",)
-    RETURN_NAMES = ("float_list",)
+    RETURN_TYPES: ClassVar = ("FLOAT",)
+    RETURN_NAMES: ClassVar = ("float_list",)
     FUNCTION = "process"
     CATEGORY = CATEGORY
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {
             "required": {
                 "steps": integer(30, 2, 1000, 1),
@@ -289,13 +291,13 @@ class CreateCFGScheduleFloatList:
 class CreateScheduleFloatList:
     """A number for each step: from one to another in a part of the steps, a third elsewhere."""
 
-    RETURN_TYPES = ("FLOAT",)
-    RETURN_NAMES = ("float_list",)
+    RETURN_TYPES: ClassVar = ("FLOAT",)
+    RETURN_NAMES: ClassVar = ("float_list",)
     FUNCTION = "process"
     CATEGORY = CATEGORY
 
     @classmethod
-    def INPUT_TYPES(cls) -> Inputs:
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {
             "required": {
                 "steps": integer(30, 2, 1000, 1),

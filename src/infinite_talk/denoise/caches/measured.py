@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,14 @@ class MeasuredSet:
 def measured_sets() -> dict[str, MeasuredSet]:
     """All sets by name."""
     read = json.loads((files("infinite_talk.denoise.caches") / "measured.json").read_text("utf-8"))
-    return {
-        name: MeasuredSet(
-            **{key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}
-        )
-        for name, values in read["sets"].items()
+    return {name: _measured(values) for name, values in read["sets"].items()}
+
+
+def _measured(values: dict[str, Any]) -> MeasuredSet:
+    numbers: dict[str, Any] = {
+        key: tuple(one) if isinstance(one, list) else one for key, one in values.items()
     }
+    return MeasuredSet(**numbers)
 
 
 def set_for(title: str, width: int) -> str | None:
