@@ -90,7 +90,7 @@ class SelfAttention(nn.Module):
             k, v = by_pieces(lambda rows: self._keys_values(normed(rows), part_of(rotation, rows)), cuts)
             found = by_pieces(
                 lambda rows: self._answer(
-                    self._queries(self.q(normed(rows)), part_of(rotation, rows)),
+                    self._queries(normed(rows), part_of(rotation, rows)),
                     k,
                     v,
                     classes,
@@ -110,25 +110,26 @@ class SelfAttention(nn.Module):
         three = self._together(x, self.q, self.k, self.v)
         if three is None:
             k, v = self._keys_values(x, rotation)
-            return self._queries(self.q(x), rotation), k, v
-        q, k, v = three
-        return self._queries(q, rotation), self._keys(k, rotation), self._split(v)
+            return self._queries(x, rotation), k, v
+        turn, heads = self.ops.rms_rotate, self.heads
+        q, k = turn(three[0], self.norm_q, heads, rotation), turn(three[1], self.norm_k, heads, rotation)
+        return q, k, self._split(three[2])
 
     def _keys_values(self, x: Activations, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """Rotated keys, and values, ``(B, n, heads, d)``."""
         both = self._together(x, self.k, self.v)
         if both is None:
-            return self._keys(self.k(x), rotation), self._split(self.v(x))
-        return self._keys(both[0], rotation), self._split(both[1])
+            k = self.ops.rms_rotate(self.k(x), self.norm_k, self.heads, rotation)
+            return k, self._split(self.v(x))
+        k = self.ops.rms_rotate(both[0], self.norm_k, self.heads, rotation)
+        return k, self._split(both[1])
 
     def _together(self, x: Activations, *layers: nn.Module) -> tuple[Tensor, ...] | None:
         return together(layers, x) if self.joined and isinstance(x, Tensor) else None
 
-    def _queries(self, q: Tensor, rotation: Rotation) -> Tensor:
-        return self.ops.rms_rotate(q, self.norm_q, self.heads, rotation)
-
-    def _keys(self, k: Tensor, rotation: Rotation) -> Tensor:
-        return self.ops.rms_rotate(k, self.norm_k, self.heads, rotation)
+    def _queries(self, x: Activations, rotation: Rotation) -> Tensor:
+        """Rotated queries ``(B, n, heads, d)``."""
+        return self.ops.rms_rotate(self.q(x), self.norm_q, self.heads, rotation)
 
     def _split(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (self.heads, -1))
