@@ -167,9 +167,11 @@ class Engine:
         (progress or self._listen)(Progress(phase=Phase.READING))
         source = read_source(request, self.settings, default_size=self.defaults.size)
         # Not before: torch takes its time to load, and a bad file should be named at once.
+        from infinite_talk.denoise.sampler import Sampler
         from infinite_talk.generate import plan_for
 
         resolved = resolve(request, self.defaults)
+        Sampler.of(resolved)  # its scheduler has to exist
         return Job(resolved, source, plan_for(source, resolved))
 
     def generate(self, request: Request, *, progress: Listener | None = None) -> Generator[Clip]:

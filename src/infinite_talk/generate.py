@@ -12,8 +12,8 @@ from infinite_talk.conditioning import References, encode, guide_for
 from infinite_talk.conditioning.speech import speech_frames
 from infinite_talk.denoise.caches import SkipCount, skip_note, step_cache
 from infinite_talk.denoise.denoiser import Denoiser, Plain
-from infinite_talk.denoise.loop import denoise
-from infinite_talk.denoise.noise import NoiseSource, ahead, seeded
+from infinite_talk.denoise.loop import walk
+from infinite_talk.denoise.noise import NoiseSource, ahead, seeded, step_noise
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.media.colour import ColourReference, match_colour
@@ -50,7 +50,7 @@ def generate(
     clock = Clock(listen, len(plan.windows), sampler.steps, first=start.window, runs=rooms.runs)
     clock.phase(Phase.ENCODING)
     conditioning = encode(source, plan, request, rooms)
-    clock.say(conditioning.notes)
+    clock.say((*conditioning.notes, *sampler.notes))
     references = References(source, given(request.window_frames), rooms)
     references.at(plan.windows[start.window].reference)  # before the transformer needs the memory
     motion, colours, skips, told = start.motion, None, SkipCount(), ""
@@ -63,7 +63,9 @@ def generate(
             if colours is None or not window.overlap:  # a new shot has colours of its own
                 colours = shot_colours(plan, window, references)
             guide = guide_for(window, conditioning, references, motion, rooms)
-            latent = denoise(denoiser, sampler, guide, noise_of(window, guide.latent_shape), clock.step)
+            start_from = sampler.noise_scale * noise_of(window, guide.latent_shape)
+            more = step_noise(request.seed, window.index)
+            latent = walk(denoiser, sampler, guide, start_from, clock.step, step_noise=more).latent
             skipped = skips.take()
             if (note := skip_note(request.step_cache, skipped, sampler.steps)) != told:
                 clock.say([note])  # of the first window, and where another differs

@@ -150,6 +150,9 @@ class Request:
     seed: int = 42
     steps: int | None = None
     shift: float | None = None
+    scheduler: str | None = None
+    """Name of a schedule with its solver (``docs/schedulers.md``), such as ``"dpm++_sde"``; ``None``: the official one,
+    evenly spaced and walked by Euler. Some have a number of steps, or a shift, of their own."""
     text_guidance: float | None = None
     audio_guidance: float | None = None
     apg: APG | None = None

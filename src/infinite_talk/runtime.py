@@ -14,6 +14,7 @@ from torch import nn
 
 from infinite_talk.denoise.caches import remembered_streams
 from infinite_talk.denoise.guidance import Branch, branches
+from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.device import measure_speed
 from infinite_talk.effective import Effective, effective
 from infinite_talk.errors import CapabilityError, OutOfMemoryError
@@ -356,7 +357,7 @@ def work_of(request: Request, source: Source, windows: Plan) -> Work:
         size=source.size,
         frames=given(request.window_frames),
         motion=given(request.motion_frames),
-        steps=given(request.steps),
+        steps=Sampler.of(request).steps,
         branches=len(asked),
         remembered=remembered_streams(request.step_cache, len(asked)),
         silent=sum(branch in (Branch.UNCOND, Branch.DROP_AUDIO) for branch in asked),

@@ -13,7 +13,7 @@ from infinite_talk.denoise.schedules import NOISE_TIME, Schedule, schedule_of, t
 from infinite_talk.denoise.steppers import Euler, StepNoise, Stepper
 from infinite_talk.denoise.stepwise import Stepwise
 from infinite_talk.request import APG, Compat, Request
-from infinite_talk.sampling import Sampling
+from infinite_talk.sampling import Sampling, ScheduleChoice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,16 +33,19 @@ class Sampler:
 
     @classmethod
     def of(cls, request: Request) -> Sampler:
-        """The sampler of a resolved request (``presets.resolve``)."""
+        """The sampler of a resolved request (``presets.resolve``).
+
+        Raises:
+            UsageError: its scheduler is unknown, or does not have so many steps.
+        """
         assert request.steps is not None and request.shift is not None, "resolve the request first"
         assert request.text_guidance is not None and request.audio_guidance is not None
-        return cls(
-            timesteps(request.steps, request.shift),
-            request.text_guidance,
-            request.audio_guidance,
-            request.apg,
-            request.compat,
-        )
+        guided = (request.text_guidance, request.audio_guidance, request.apg, request.compat)
+        if request.scheduler is None:
+            return cls(timesteps(request.steps, request.shift), *guided)
+        choice = ScheduleChoice(name=request.scheduler, steps=request.steps, shift=request.shift)
+        schedule = schedule_of(choice)
+        return cls(_with_end(schedule), *guided, schedule=schedule)
 
     @classmethod
     def of_sampling(cls, sampling: Sampling) -> Sampler:
@@ -52,10 +55,9 @@ class Sampler:
             UsageError: the schedule is unknown, or has no steps left.
         """
         schedule = schedule_of(sampling.schedule)
-        end = torch.full_like(schedule.times[:1], float(schedule.sigmas[-1]) * NOISE_TIME)
         guided = sampling.guidance
         return cls(
-            torch.cat([schedule.times, end]),
+            _with_end(schedule),
             guided.text[0],
             guided.audio[0],
             sampling=sampling,
@@ -65,6 +67,11 @@ class Sampler:
     @property
     def steps(self) -> int:
         return len(self.times) - 1
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line for each thing that was chosen without effect."""
+        return () if self.schedule is None else self.schedule.notes
 
     @property
     def sigmas(self) -> tuple[float, ...]:
@@ -103,6 +110,12 @@ class Sampler:
         if rescaling is None:
             return velocity
         return rescaled_score(velocity, latent, self.sigmas[step], rescaling)
+
+
+def _with_end(schedule: Schedule) -> torch.Tensor:
+    """The times of the steps, and the one after the last."""
+    end = torch.full_like(schedule.times[:1], float(schedule.sigmas[-1]) * NOISE_TIME)
+    return torch.cat([schedule.times, end])
 
 
 def _none_given(step: int, shape: Sequence[int]) -> torch.Tensor:

@@ -78,6 +78,7 @@ class Options(BaseSettings):
     seed: int | None = None
     steps: int | None = None
     shift: float | None = None
+    scheduler: str | None = None
     text_guidance: float | None = None
     audio_guidance: float | None = None
     apg: bool | None = None

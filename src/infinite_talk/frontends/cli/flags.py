@@ -114,6 +114,14 @@ REQUEST = (
     Flag("steps", int, SAMPLING, "Denoising steps.", "--steps -n"),
     Flag("shift", float, SAMPLING, "Larger spends more steps on the coarse picture.", "--shift"),
     Flag(
+        "scheduler",
+        str,
+        SAMPLING,
+        "Schedule and solver by the names of node packs, such as unipc or dpm++_sde; docs/schedulers.md has all.",
+        "--scheduler",
+        "NAME",
+    ),
+    Flag(
         "text_guidance",
         float,
         SAMPLING,
