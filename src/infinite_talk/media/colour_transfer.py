@@ -78,8 +78,8 @@ def histograms(frame: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Each channel's values moved so that the share of pixels below them is the reference's."""
     matched = torch.empty_like(frame)
     for channel in range(frame.shape[0]):
-        _, place, counts = frame[channel].flatten().unique(return_inverse=True, return_counts=True)
-        values, aim = reference[channel].flatten().unique(return_counts=True)
+        _, place, counts = frame[channel].flatten().unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+        values, aim = reference[channel].flatten().unique(return_counts=True)  # type: ignore[no-untyped-call]
         shares, known = counts.double().cumsum(0) / place.numel(), aim.double().cumsum(0) / aim.sum()
         matched[channel] = (
             _interpolated(shares, known, values.double()).to(frame)[place].view_as(frame[channel])
