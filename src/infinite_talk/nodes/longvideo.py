@@ -153,7 +153,11 @@ class _Scene:
 
     def colours(self, window: Window) -> torch.Tensor:
         """Whose colours a window's frames get."""
-        return self.picture(window) if self._talk.mode == "infinitetalk" else self._talk.pictures[0].to(self._device)
+        return (
+            self.picture(window)
+            if self._talk.mode == "infinitetalk"
+            else self._talk.pictures[0].to(self._device)
+        )
 
     def guide(self, window: Window, motion: torch.Tensor | None) -> Guide:
         """What a window must obey. ``motion``: the last finished frames before it, ``(3, M, H, W)``."""
