@@ -56,6 +56,7 @@ class Samples:
 
     latents: torch.Tensor  # (16, t, h, w)
     mask: torch.Tensor | None  # (1, t or 1, h, w) in 0..1: how much may change
+    add_noise: bool  # mixed with the noise of the first step; else walked as they are
 
 
 TALK_KEYS = (
@@ -227,7 +228,7 @@ SAMPLES_KEYS = (
 )
 
 
-def samples_of(samples: Embeds | None, grid: tuple[int, int]) -> Samples | None:
+def samples_of(samples: Embeds | None, grid: tuple[int, int], add_noise: bool) -> Samples | None:
     """Read ``samples``, whose latents are ``(1, 16, t, h, w)``.
 
     Args:
@@ -249,7 +250,7 @@ def samples_of(samples: Embeds | None, grid: tuple[int, int]) -> Samples | None:
             f"{grid[0]}, {grid[1]}). Encode a video of the same width and height."
         )
     mask = samples.get("noise_mask")
-    return Samples(latents.float(), None if mask is None else _mask(mask, grid, latents.shape[1]))
+    return Samples(latents.float(), None if mask is None else _mask(mask, grid, latents.shape[1]), add_noise)
 
 
 def _mask(mask: torch.Tensor, grid: tuple[int, int], frames: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ frames), and noise depends on the seed and the window alone, so that windows can
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,8 +24,9 @@ import torch
 from infinite_talk.conditioning.image import MID_GREY
 from infinite_talk.conditioning.speech import speech_window
 from infinite_talk.conditioning.text import prompt_for
-from infinite_talk.denoise.keeping import All, Keep, Motion, NoisedMotion, Unmasked, nothing
+from infinite_talk.denoise.keeping import Keep, Motion, NoisedMotion, nothing
 from infinite_talk.denoise.noise import NoiseSource, ahead
+from infinite_talk.denoise.start import Start
 from infinite_talk.media.colour_transfer import transfer_colours
 from infinite_talk.nodes.embeds import Samples, Talk, Texts
 from infinite_talk.nodes.voices import Speech, people_masks
@@ -46,28 +47,20 @@ class Made:
 
 
 class Walker(Protocol):
-    """Makes latents; see ``nodes/walking.py``."""
+    """Makes latents; ``ModelWalker`` of ``nodes/walking.py``."""
 
     @property
     def steps(self) -> int:
         """Steps of a window."""
         ...
 
-    def __call__(self, window: Window, guide: Guide, noise: torch.Tensor, known: Known) -> torch.Tensor:
+    def __call__(self, window: Window, guide: Guide, start: Start, keep: Keep) -> torch.Tensor:
         """The latent ``(16, T, h, w)`` of a window."""
         ...
 
     def rest(self) -> None:
         """Let the transformer go until it is needed again."""
         ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """What is known of a window's latent before it is walked."""
-
-    keep: Keep
-    source: torch.Tensor | None = None  # (16, T, h, w): a video to start from
 
 
 def talking_clips(
@@ -89,8 +82,8 @@ def talking_clips(
         for window in plan.windows:
             clock.phase(Phase.SAMPLING)
             guide = scene.guide(window, motion)
-            drawn = noise_of(window, guide.latent_shape)
-            latent = walker(window, guide, drawn, scene.known(window, guide, drawn, samples, walker.steps))
+            start = scene.start(window, noise_of(window, guide.latent_shape), samples)
+            latent = walker(window, guide, start, scene.held(window, guide, start))
             if talk.rest:
                 walker.rest()
             clock.phase(Phase.DECODING, walker.steps)
@@ -187,26 +180,18 @@ class _Scene:
             self._last = number, self._codec.encode_still(self.picture(window), window.frames, MID_GREY)
         return self._last[1]
 
-    def known(
-        self, window: Window, guide: Guide, noise: torch.Tensor, samples: Samples | None, steps: int
-    ) -> Known:
-        """What is known of the latent of a window."""
-        keeps: list[Keep] = []
-        source = None
-        if samples is not None:
-            source = source_slice(samples.latents, window).to(self._device)
-            if samples.mask is not None:
-                mask = samples.mask if samples.mask.shape[1] == 1 else source_slice(samples.mask, window)
-                drawn = noise.to(self._device)
-                keeps.append(Unmasked(source, drawn, mask.to(self._device), steps))
-        keeps.append(self._held(window, guide, noise))
-        return Known(_all(keeps), source)
+    def start(self, window: Window, noise: torch.Tensor, samples: Samples | None) -> Start:
+        """What a window is walked from."""
+        if samples is None:
+            return Start(noise)
+        mask = samples.mask
+        if mask is not None and mask.shape[1] > 1:
+            mask = source_slice(mask, window)
+        return Start(noise, source_slice(samples.latents, window), samples.add_noise, mask)
 
-    def _held(self, window: Window, guide: Guide, noise: torch.Tensor) -> Keep:
+    def held(self, window: Window, guide: Guide, start: Start) -> Keep:
+        """What is known of a window's latent all the time."""
         if self._talk.mode == "infinitetalk":
             return Motion(guide.motion)
-        return NoisedMotion(guide.motion, noise) if window.overlap else nothing
+        return NoisedMotion(guide.motion, start.noise) if window.overlap else nothing
 
-
-def _all(keeps: Sequence[Keep]) -> Keep:
-    return keeps[0] if len(keeps) == 1 else All(keeps)
