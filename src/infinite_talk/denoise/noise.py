@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from infinite_talk.denoise.steppers import StepNoise
 from infinite_talk.types import Window
 
 
@@ -35,6 +36,22 @@ def noise_for(seed: int, window_index: int, shape: Sequence[int]) -> torch.Tenso
     key = np.array([seed % 2**64, window_index], dtype=np.uint64)
     values = np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape), dtype=np.float32)
     return torch.from_numpy(values)
+
+
+def step_noise(seed: int, window_index: int) -> StepNoise:
+    """The noise that stochastic solvers add: a stream of its own for each step of a window.
+
+    Philox is keyed as in ``noise_for``, and the upper word of its counter is the step + 1, so that no stream meets
+    another or the window's first noise.
+    """
+    key = np.array([seed % 2**64, window_index], dtype=np.uint64)
+
+    def noise(step: int, shape: Sequence[int]) -> torch.Tensor:
+        counter = np.array([0, 0, 0, step + 1], dtype=np.uint64)
+        stream = np.random.Generator(np.random.Philox(key=key, counter=counter))
+        return torch.from_numpy(stream.standard_normal(tuple(shape), dtype=np.float32))
+
+    return noise
 
 
 def seeded(seed: int) -> NoiseSource:
