@@ -71,11 +71,10 @@ def talking_clips(
     walker: Walker,
     codec: Codec,
     noise: NoiseSource,
-    clock_of: ClockOf,
+    clock: Clock,
 ) -> Generator[Made]:
     """Make the video; closing the generator, or raising ``Cancelled`` in the listener, stops it."""
     plan = plan_of(talk, speech)
-    clock = clock_of(len(plan.windows))
     scene = _Scene(talk, speech, texts, plan, codec)
     motion: torch.Tensor | None = None
     with ahead(noise, plan.windows) as noise_of:
@@ -94,12 +93,6 @@ def talking_clips(
             del latent, video, new  # the next window may need the memory
             clock.window_done()
             yield Made(window, frames)
-
-
-class ClockOf(Protocol):
-    """Makes the clock when the number of windows is known."""
-
-    def __call__(self, windows: int) -> Clock: ...
 
 
 def plan_of(talk: Talk, speech: Speech) -> Plan:
@@ -194,4 +187,3 @@ class _Scene:
         if self._talk.mode == "infinitetalk":
             return Motion(guide.motion)
         return NoisedMotion(guide.motion, start.noise) if window.overlap else nothing
-

@@ -96,7 +96,11 @@ class ModelWalker:
         if context is None or not context.free_noise:
             return noise
         return free_noise(
-            noise, frames=context.frames, overlap=context.overlap, seed=self._asked.seed, window_index=window.index
+            noise,
+            frames=context.frames,
+            overlap=context.overlap,
+            seed=self._asked.seed,
+            window_index=window.index,
         )
 
     def _at_hand(self) -> Denoiser:
