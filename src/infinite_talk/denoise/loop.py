@@ -17,8 +17,8 @@ from infinite_talk.types import Guide
 OnStep = Callable[[int], None]
 
 
-def _ignore(_step: int) -> None:
-    pass
+def ignore(_step: int) -> None:
+    """A listener that does not listen."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ def denoise(
     sampler: Sampler,
     guide: Guide,
     noise: torch.Tensor,
-    on_step: OnStep = _ignore,
+    on_step: OnStep = ignore,
     keep: Keep | None = None,
 ) -> torch.Tensor:
     """As ``walk``; the latent alone."""
@@ -49,7 +49,7 @@ def walk(
     sampler: Sampler,
     guide: Guide,
     start: torch.Tensor,
-    on_step: OnStep = _ignore,
+    on_step: OnStep = ignore,
     keep: Keep | None = None,
     step_noise: StepNoise | None = None,
 ) -> Walked:

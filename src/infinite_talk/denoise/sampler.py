@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -16,13 +16,14 @@ from infinite_talk.denoise.stepwise import Stepwise
 from infinite_talk.request import APG, Compat, Request
 from infinite_talk.sampling import Sampling
 
-StepNoise = Any
+StepNoise = Callable[[int, Sequence[int]], torch.Tensor]
 
 
 class Schedule(Protocol):
     sigmas: torch.Tensor
     times: torch.Tensor
     solver: Callable[[StepNoise], Stepper]
+    noise_scale: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +82,11 @@ class Sampler:
             return tuple(self.schedule.sigmas.tolist())
         return tuple((self.times / NOISE_TIME).tolist())
 
+    @property
+    def noise_scale(self) -> float:
+        """Factor of the noise that a window starts from."""
+        return 1.0 if self.schedule is None else self.schedule.noise_scale
+
     def times_on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
         """The time of each step ``(1,)`` on a device: the same tensors in every window, so that what is made
         of them can be kept."""
@@ -98,7 +104,7 @@ class Sampler:
         """The solver of one window; ``noise`` is for those that add some between the steps."""
         if self.schedule is None:
             return Euler(self.times)
-        return self.schedule.solver(noise)
+        return self.schedule.solver(_none_given if noise is None else noise)
 
     def corrected(self, velocity: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor:
         """What is done to the guided velocity before the solver sees it."""
@@ -106,3 +112,7 @@ class Sampler:
         if rescaling is None:
             return velocity
         return rescaled_score(velocity, latent, self.sigmas[step], rescaling)
+
+
+def _none_given(step: int, shape: Sequence[int]) -> torch.Tensor:
+    raise AssertionError(f"the solver adds noise, and none was given for step {step} {tuple(shape)}")
