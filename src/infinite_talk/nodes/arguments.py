@@ -6,7 +6,7 @@ An args dict holds what its node declares: its keys, defaults and ranges are rea
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, cast
 
@@ -281,7 +281,7 @@ def position_of(what: str, given: float, none: Literal[0, -1]) -> int | float:
 
 
 def schedule_of(
-    scheduler: str | Args,
+    scheduler: str | Args | ScheduleChoice,
     *,
     steps: int,
     shift: float,
@@ -290,26 +290,26 @@ def schedule_of(
     denoise_strength: float,
     sigmas: torch.Tensor | Sequence[float] | None,
 ) -> ScheduleChoice:
-    """The schedule that the sampler's arguments ask for; a dict of WanVideoScheduler has all of it."""
+    """The schedule that the sampler's arguments ask for.
+
+    Args:
+        scheduler: a name, or what WanVideoScheduler has put together: that says all but ``denoise_strength``.
+    """
+    if isinstance(scheduler, ScheduleChoice):
+        return replace(scheduler, denoise_strength=float(denoise_strength))
+    beyond: Args = {}
     if isinstance(scheduler, Mapping):
-        return _of_dict(scheduler, denoise_strength)
-    start = position_of("start_step", start_step, 0)
-    if denoise_strength < 1 and start != 0:
-        raise UsageError(
-            f"denoise_strength {denoise_strength:g} says where to start, and so does start_step {start_step}; "
-            "leave one of them at its default."
-        )
+        beyond = args_of("scheduler", scheduler, "WanVideoScheduler", beside=("scheduler", "shift_once"))
+        steps, shift, sigmas = beyond["steps"], beyond["shift"], beyond["sigmas"]
+        start_step, end_step = beyond["start_step"], beyond["end_step"]
     return ScheduleChoice(
-        name=scheduler,
-        steps=steps,
+        name=beyond.get("scheduler", scheduler),
+        steps=int(steps),
         shift=float(shift),
-        start=start,
+        start=position_of("start_step", start_step, 0),
         end=position_of("end_step", end_step, -1),
         denoise_strength=float(denoise_strength),
         sigmas=sigmas_of(sigmas),
+        enhance_hf=bool(beyond.get("enhance_hf", False)),
+        shift_once=bool(beyond.get("shift_once", False)),
     )
-
-
-def _of_dict(scheduler: Args, denoise_strength: float) -> ScheduleChoice:
-    """What WanVideoScheduler has put together."""
-    raise UsageError("not there yet")

@@ -12,20 +12,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def answering(wishes: Mapping[str, str], *, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def answering(
+    wishes: Mapping[str, str], *, name: str, like: Callable[..., object] | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a method explain keywords that it does not have; its signature stays what it is.
 
     Args:
         wishes: for keywords that people try, where what they want is found: a clause such as ``"quantization is an
             input of WanVideoModelLoader"``.
         name: of the method in messages.
+        like: has the signature that the method is to have, if that takes any keywords itself.
 
     The method raises ``TypeError``, as Python itself does, for an unknown keyword, a missing argument, an argument
     given twice, and too many of them.
     """
 
     def around(method: Callable[P, R]) -> Callable[P, R]:
-        signature = inspect.signature(method)
+        signature = inspect.signature(like or method)
         names = [key for key in signature.parameters if key != "self"]
 
         @functools.wraps(method)
@@ -39,6 +42,8 @@ def answering(wishes: Mapping[str, str], *, name: str) -> Callable[[Callable[P, 
                 raise TypeError(_wrong_call(error, signature, given, name)) from None
             return method(*args, **kwargs)
 
+        if like is not None:
+            call.__signature__ = signature  # type: ignore[attr-defined]
         return call
 
     return around
@@ -67,17 +72,6 @@ def _wrong_call(error: TypeError, signature: inspect.Signature, given: Iterable[
     if missing := [key for key in needed if key not in known]:
         return f"{name}() misses {', '.join(map(repr, missing))}; it needs {', '.join(needed)}."
     return f"{name}(): {error}. The order of its arguments is {', '.join(list(signature.parameters)[1:])}."
-
-
-def unknown_keys(found: Mapping[str, object], valid: Iterable[str]) -> list[str]:
-    """A clause for each key of an args dict that is not ``valid``, with the nearest one that is."""
-    names = list(valid)
-    clauses = []
-    for key in found:
-        if key not in names:
-            near = get_close_matches(str(key), names, n=1, cutoff=0.6)
-            clauses.append(f"{key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-    return clauses
 
 
 _SETTINGS = (
@@ -129,6 +123,7 @@ SAMPLER_WISHES: dict[str, str] = {
     "latents": "latents come in as `samples`, a dict with the key 'samples'",
     "audio_embeds": "what MultiTalkWav2VecEmbeds gives is `multitalk_embeds`",
     "noise_seed": "the seed of the noise is `seed`",
+    "sampler_inputs": "sampler_inputs go to WanVideoSamplerFromSettings",
     "control_embeds": "control models are outside of this package; embeds of a picture are `image_embeds`",
     **{
         key: _OPTIONS.format(key, node, target)

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from infinite_talk.nodes.keywords import SAMPLER_WISHES, answering, explain, unknown_keys
+from infinite_talk.nodes.keywords import SAMPLER_WISHES, answering, explain
 
 
 class Node:
@@ -69,10 +69,3 @@ def test_too_many_and_twice_are_errors_that_say_the_order():
 )
 def test_known_wishes_of_the_sampler(wish: str, home: str):
     assert home in explain(wish, ["model", "steps"], SAMPLER_WISHES, name="process")
-
-
-def test_unknown_keys_of_args_dicts_come_with_the_nearest():
-    assert unknown_keys({"weight": 1, "start_persent": 0, "q": 1}, ["weight", "start_percent"]) == [
-        "'start_persent' (did you mean 'start_percent'?)",
-        "'q'",
-    ]
