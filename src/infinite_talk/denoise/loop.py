@@ -9,7 +9,8 @@ import torch
 
 from infinite_talk.denoise.denoiser import Denoiser, Question, answers
 from infinite_talk.denoise.keeping import Keep, Motion
-from infinite_talk.denoise.sampler import Sampler, StepNoise
+from infinite_talk.denoise.sampler import Sampler
+from infinite_talk.denoise.steppers import StepNoise
 from infinite_talk.errors import NumericalError
 from infinite_talk.ops.host import to_device
 from infinite_talk.types import Guide

@@ -10,8 +10,9 @@ from infinite_talk.denoise.denoiser import Denoiser
 from infinite_talk.denoise.free_init import again
 from infinite_talk.denoise.keeping import Keep, Motion
 from infinite_talk.denoise.loop import OnStep, Walked, ignore, walk
-from infinite_talk.denoise.sampler import Sampler, StepNoise
+from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.start import Start
+from infinite_talk.denoise.steppers import StepNoise
 from infinite_talk.errors import UsageError
 from infinite_talk.sampling import FreeInit, Sampling
 from infinite_talk.types import Guide

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 
 from infinite_talk.denoise.differences import rescaled_score
 from infinite_talk.denoise.guidance import Guidance, guidance
-from infinite_talk.denoise.schedules import NOISE_TIME, timesteps
-from infinite_talk.denoise.steppers import Euler, Stepper
+from infinite_talk.denoise.schedules import NOISE_TIME, Schedule, schedule_of, timesteps
+from infinite_talk.denoise.steppers import Euler, StepNoise, Stepper
 from infinite_talk.denoise.stepwise import Stepwise
 from infinite_talk.request import APG, Compat, Request
 from infinite_talk.sampling import Sampling
-
-StepNoise = Callable[[int, Sequence[int]], torch.Tensor]
-
-
-class Schedule(Protocol):
-    sigmas: torch.Tensor
-    times: torch.Tensor
-    solver: Callable[[StepNoise], Stepper]
-    noise_scale: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,12 +45,13 @@ class Sampler:
         )
 
     @classmethod
-    def of_sampling(cls, sampling: Sampling, schedule: Schedule) -> Sampler:
+    def of_sampling(cls, sampling: Sampling) -> Sampler:
         """The sampler of those who choose more than a request offers.
 
         Raises:
             UsageError: the schedule is unknown, or has no steps left.
         """
+        schedule = schedule_of(sampling.schedule)
         end = torch.full_like(schedule.times[:1], float(schedule.sigmas[-1]) * NOISE_TIME)
         guided = sampling.guidance
         return cls(
