@@ -40,7 +40,12 @@ from tests.unit.adapters import nets
 KINDS: tuple[tuple[Any, Callable[[], nn.Module], Any, nets.Shapes], ...] = (
     (uni_animate, lambda: UniAnimate(UniAnimateConfig()), UniAnimateConfig(), nets.published_uni_animate()),
     (fantasy_talking, lambda: FantasyTalking(TalkingConfig()), TalkingConfig(), nets.published_talking()),
-    (fantasy_portrait, lambda: FantasyPortrait(PortraitConfig()), PortraitConfig(), nets.published_portrait()),
+    (
+        fantasy_portrait,
+        lambda: FantasyPortrait(PortraitConfig()),
+        PortraitConfig(),
+        nets.published_portrait(),
+    ),
     (uni3c, lambda: Uni3C(Uni3CConfig()), Uni3CConfig(), nets.published_uni3c()),
 )
 NAMES = ("unianimate", "fantasytalking", "fantasyportrait", "uni3c")
