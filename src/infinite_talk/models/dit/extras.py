@@ -6,9 +6,9 @@ batch of the pass, or a batch of one, which then holds for all its samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,12 +17,13 @@ from infinite_talk.ops.attention import AttentionCallable
 from infinite_talk.sampling import NormalisedAttention
 
 if TYPE_CHECKING:
-    from infinite_talk.models.dit.condition import KeysValues
+    from infinite_talk.models.dit.condition import Condition, KeysValues
 
 Grid = tuple[int, int, int]
 """Tokens in time, height and width."""
 
 
+@runtime_checkable
 class SelfKernel(Protocol):
     """Self-attention that may depend on where tokens are."""
 
@@ -57,9 +58,11 @@ class Nag:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PromptChunks:
-    """Several prompts, each for its share of the window's latent frames, in order."""
+    """The window's latent frames cut into shares, as even as whole frames can be, the first ones longer."""
 
-    texts: tuple[Tensor, ...]  # each (B, text_len, D), of ``WanTransformer.embed_text``
+    parts: int
+    texts: tuple[Tensor, ...] = ()
+    """A text for each share, ``(B, text_len, D)`` of ``WanTransformer.embed_text``; none: that of the condition."""
     apart: bool = False
     """Whether the tokens of a share attend to each other alone."""
 
@@ -84,7 +87,7 @@ class Extras:
     """What is put on one pass. Every field alone, or all together."""
 
     enhance: float | None = None
-    """Weight of Enhance-A-Video (FETA), see ``enhance.py``."""
+    """Weight of Enhance-A-Video (FETA), see ``techniques.py``."""
     skip: frozenset[int] = frozenset()
     """Blocks that are left out, with all that would be put on them (skip-layer guidance)."""
     nag: Nag | None = None
@@ -127,7 +130,7 @@ class Extras:
     @property
     def _parts(self) -> int:
         """Into how many parts the self-attention is cut."""
-        return len(self.chunks.texts) if self.chunks is not None and self.chunks.apart else 1
+        return self.chunks.parts if self.chunks is not None and self.chunks.apart else 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,6 +152,14 @@ class BlockExtras:
     heard: tuple[Heard, ...]
     kernel: SelfKernel | None
     chunks: PromptChunks | None
+
+
+def begin_alike(conditions: Sequence[Condition]) -> bool:
+    """Whether passes with these conditions are the same up to the first block's cross-attention, and have one."""
+    first = conditions[0].extras
+    if first is None:
+        return all(c.extras is None or c.extras.attends_like(None) for c in conditions)
+    return 0 not in first.skip and all(first.attends_like(c.extras) for c in conditions)
 
 
 def _same(one: object, other: object) -> bool:
