@@ -8,6 +8,6 @@ strength of 0 nothing is put on any pass.
 from infinite_talk.denoise.adapters.guide import GuideVideo, fitted, frames_from
 from infinite_talk.denoise.adapters.heard import Heard
 from infinite_talk.denoise.adapters.poses import Poses
-from infinite_talk.denoise.adapters.window import NOTHING, WindowExtras
+from infinite_talk.denoise.adapters.window import OFF, WindowExtras
 
-__all__ = ["NOTHING", "GuideVideo", "Heard", "Poses", "WindowExtras", "fitted", "frames_from"]
+__all__ = ["OFF", "GuideVideo", "Heard", "Poses", "WindowExtras", "fitted", "frames_from"]

@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import torch
 import torch.nn.functional as F
 
-from infinite_talk.denoise.adapters.window import NOTHING, PLAIN, WindowExtras
+from infinite_talk.denoise.adapters.window import OFF, WindowExtras
 from infinite_talk.denoise.denoiser import Question
+from infinite_talk.denoise.extras import NOTHING
 from infinite_talk.errors import InputError
 from infinite_talk.models.adapters import Uni3C
 from infinite_talk.models.dit.extras import Extras
@@ -55,7 +56,7 @@ class GuideVideo:
                 f"The encoded guide video has the shape {tuple(guide.shape)}; expected "
                 f"{(channels, *mask.shape[1:])}. Encode it at the size of the video."
             )
-        return _Window(self, guide, mask) if self.strength else NOTHING
+        return _Window(self, guide, mask) if self.strength else OFF
 
     def states(
         self, latent: torch.Tensor, question: Question, guide: torch.Tensor, mask: torch.Tensor
@@ -116,11 +117,14 @@ class _Window:
     def extras(self, latent: torch.Tensor, question: Question, steps: int) -> Extras:
         """The same for all branches of a step, which ask about one latent."""
         if not self._whole.share.holds(question.step, steps):
-            return PLAIN
+            return NOTHING
         if self._last is None or self._last[0] != question.step or self._last[1] is not latent:
             states = self._whole.states(latent, question, self._guide, self._mask)
             self._last = question.step, latent, Extras(after=states)
         return self._last[2]
+
+    def forget(self) -> None:
+        pass
 
     def at(self, places: Sequence[int]) -> WindowExtras:
         chosen = list(places)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from infinite_talk.denoise.adapters.window import NOTHING, PLAIN, WindowExtras
+from infinite_talk.denoise.adapters.window import OFF, WindowExtras
 from infinite_talk.denoise.denoiser import Question
+from infinite_talk.denoise.extras import NOTHING
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.errors import InputError
 from infinite_talk.models.adapters.added import GivesMore
@@ -62,7 +63,7 @@ class Heard:
     def for_window(self, first_latent: int, latents: int) -> WindowExtras:
         """The source for the latent frames ``first_latent`` .. ``first_latent + latents - 1`` of the video."""
         if not self._scale:
-            return NOTHING
+            return OFF
         features = for_latents(self._features, first_latent, latents).to(self._like)
         everywhere = torch.full((1, self._features.shape[1]), self._features.shape[2])
         lengths = for_latents(
@@ -103,7 +104,10 @@ class _Window:
         self._put = Extras(heard=(whole.added(features, lengths),))
 
     def extras(self, latent: torch.Tensor, question: Question, steps: int) -> Extras:  # noqa: ARG002
-        return self._put if self._whole.acts(question, steps) else PLAIN
+        return self._put if self._whole.acts(question, steps) else NOTHING
+
+    def forget(self) -> None:
+        pass
 
     def at(self, places: Sequence[int]) -> WindowExtras:
         chosen = list(places)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from infinite_talk.denoise.adapters.window import NOTHING, PLAIN, WindowExtras
+from infinite_talk.denoise.adapters.window import OFF, WindowExtras
 from infinite_talk.denoise.denoiser import Question
+from infinite_talk.denoise.extras import NOTHING
 from infinite_talk.errors import InputError
 from infinite_talk.models.adapters import UniAnimate
 from infinite_talk.models.dit.extras import Extras
@@ -55,7 +56,7 @@ class Poses:
         Windows may reach beyond the poses: the last one stands still there.
         """
         if not self._strength:
-            return NOTHING
+            return OFF
         tokens = self._adapter.tokens(self._poses, first_latent, latents).to(self._patches)
         if self._reference is not None:
             channels = self._adapter.reference(self._reference)
@@ -71,7 +72,10 @@ class _Added:
     share: Share
 
     def extras(self, latent: torch.Tensor, question: Question, steps: int) -> Extras:  # noqa: ARG002
-        return Extras(tokens=self.tokens) if self.share.holds(question.step, steps) else PLAIN
+        return Extras(tokens=self.tokens) if self.share.holds(question.step, steps) else NOTHING
+
+    def forget(self) -> None:
+        pass
 
     def at(self, places: Sequence[int]) -> WindowExtras:
         some = self.by_frame[:, list(places)]

@@ -8,18 +8,12 @@ from typing import Protocol
 import torch
 
 from infinite_talk.denoise.denoiser import Question
+from infinite_talk.denoise.extras import NOTHING, ExtrasSource
 from infinite_talk.models.dit.extras import Extras
 
-PLAIN = Extras()
-"""Nothing is put on the pass."""
 
-
-class WindowExtras(Protocol):
-    """A source of ``Extras`` for one window, or for some of its latent frames."""
-
-    def extras(self, latent: torch.Tensor, question: Question, steps: int) -> Extras:
-        """For one question about the noisy ``latent`` ``(16, T, h, w)``, at step ``question.step`` of ``steps``."""
-        ...
+class WindowExtras(ExtrasSource, Protocol):
+    """A source of extras for one window, or for some of its latent frames."""
 
     def at(self, places: Sequence[int]) -> WindowExtras:
         """The source for the latent frames ``places`` of the window, in this order."""
@@ -30,10 +24,13 @@ class Nothing:
     """Of an adapter that is turned off."""
 
     def extras(self, latent: torch.Tensor, question: Question, steps: int) -> Extras:  # noqa: ARG002
-        return PLAIN
+        return NOTHING
+
+    def forget(self) -> None:
+        pass
 
     def at(self, places: Sequence[int]) -> Nothing:  # noqa: ARG002
         return self
 
 
-NOTHING = Nothing()
+OFF = Nothing()
