@@ -55,6 +55,8 @@ class GuidanceChoice:
 
     text: tuple[float, ...] = (1.0,)
     audio: tuple[float, ...] = (1.0,)
+    official_audio: bool = False
+    """``audio`` holds official ``audio_guide_scale``s, which ``denoise/stepwise.py`` converts."""
     batched: bool = False
     """Ask the branches of a step as one batch."""
     zero_star: bool = False

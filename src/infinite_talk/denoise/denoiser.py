@@ -23,6 +23,8 @@ class Question:
     time: torch.Tensor  # (1,) 0..1000, on the model's device
     branch: Branch
     condition: Condition
+    frames: tuple[int, ...] | None = None
+    """Which latent frames of the window it is about, in the order in which the latent has them; ``None``: all."""
 
 
 class Denoiser(Protocol):
