@@ -34,7 +34,7 @@ PORTRAIT = PortraitConfig(
     num_layers=LAYERS,
 )
 UNI3C = Uni3CConfig(
-    patch_dim=24, dim=64, ffn_dim=32, time_dim=DIM, out_dim=DIM, num_heads=1, num_layers=LAYERS
+    patch_dim=24, dim=128, ffn_dim=32, time_dim=DIM, out_dim=DIM, num_heads=2, num_layers=LAYERS
 )
 POSES = UniAnimateConfig(dim=DIM, channels=4)
 M = TypeVar("M", bound=nn.Module)

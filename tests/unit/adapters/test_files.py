@@ -65,7 +65,6 @@ def test_published_names_and_shapes_are_ours(module, make, config, published):
 
 @pytest.mark.parametrize("module", [uni_animate, fantasy_talking, fantasy_portrait, uni3c])
 def test_no_adapter_takes_another_for_its_own(module):
-    assert [kind[0].recognises(kind[3]) for kind in KINDS] == [kind[0] is kind[0] for kind in KINDS]
     assert [kind[0] for kind in KINDS if module.recognises(kind[3])] == [module]
 
 
@@ -78,7 +77,7 @@ OPENED: tuple[tuple[Callable[..., nn.Module], Callable[[], nn.Module], str], ...
 
 
 @pytest.mark.parametrize(("opened", "made", "name"), OPENED, ids=NAMES)
-def test_a_file_gives_back_what_was_stored(opened, made, name, tmp_path: Path):  # noqa: ARG001
+def test_a_file_gives_back_what_was_stored(opened, made, name, tmp_path: Path):
     network = made()
     again = opened(nets.saved(network, tmp_path / "adapter.safetensors"), torch.float32)
     for key, tensor in network.state_dict().items():
@@ -108,7 +107,7 @@ def test_a_tensor_of_another_shape_is_named(opened, made, name, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("opened", "made", "name"), OPENED, ids=NAMES)
-def test_another_models_file_is_refused(opened, made, name, tmp_path: Path):  # noqa: ARG001
+def test_another_models_file_is_refused(opened, made, name, tmp_path: Path):
     save_file({"patch_embedding.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"other\.safetensors is not"):
         opened(tmp_path / "other.safetensors", torch.float32)
