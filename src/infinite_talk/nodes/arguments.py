@@ -18,6 +18,7 @@ from infinite_talk.nodes.registry import node_class
 from infinite_talk.sampling import (
     ContextWindows,
     EnhanceAVideo,
+    FlowEdit,
     FreeInit,
     FreSca,
     GuidanceChoice,
@@ -127,6 +128,49 @@ def free_init_of(freeinit_args: Args | None) -> FreeInit | None:
         n=int(values["freeinit_n"]),
         d_s=float(values["freeinit_d_s"]),
         d_t=float(values["freeinit_d_t"]),
+    )
+
+
+EDIT_KEYS = (
+    "source_embeds",
+    "skip_steps",
+    "drift_steps",
+    "drift_flow_shift",
+    "source_cfg",
+    "drift_cfg",
+    "source_image_embeds",
+)
+
+
+def flow_edit_of(flowedit_args: Args | None) -> FlowEdit | None:
+    """``flowedit_args``: numbers of FlowEdit, beside the ``source_embeds`` of a text encode node.
+
+    Raises:
+        UsageError: a key is unknown, the source's words are missing, or a number has no meaning.
+    """
+    if flowedit_args is None:
+        return None
+    known_keys("flowedit_args", flowedit_args, EDIT_KEYS)
+    if flowedit_args.get("source_embeds") is None:
+        raise UsageError(
+            "flowedit_args has no source_embeds: encode what the source video shows, and put it there."
+        )
+    if flowedit_args.get("source_image_embeds") is not None:
+        raise UsageError(
+            "source_image_embeds of flowedit_args is not supported: source and target have one reference picture. "
+            "Leave it away."
+        )
+    skip, drift = (
+        int(flowedit_args.get(name, default)) for name, default in (("skip_steps", 4), ("drift_steps", 0))
+    )
+    if skip < 0 or drift < 0:
+        raise UsageError(f"skip_steps {skip} and drift_steps {drift} of flowedit_args must be 0 or more.")
+    return FlowEdit(
+        skip_steps=skip,
+        drift_steps=drift,
+        drift_shift=float(flowedit_args.get("drift_flow_shift", 3.0)),
+        source_text=scales("source_cfg", flowedit_args.get("source_cfg", 6.0), 30.0),
+        drift_text=scales("drift_cfg", flowedit_args.get("drift_cfg", 6.0), 30.0),
     )
 
 

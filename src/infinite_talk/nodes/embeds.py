@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 import torch
 
+from infinite_talk.denoise.start import Start
 from infinite_talk.errors import CapabilityError, UsageError
 from infinite_talk.inputs.resize import TOKEN_STRIDE
 from infinite_talk.nodes.declare import known_keys, listed
+from infinite_talk.sampling import NormalisedAttention
 from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE, Size
 
 Embeds = Mapping[str, Any]
@@ -47,7 +49,7 @@ class Texts:
     prompts: tuple[torch.Tensor, ...]  # each (L, D)
     negative: torch.Tensor  # (L, D)
     nag: torch.Tensor | None = None  # (L, D): what NAG leads away from
-    nag_numbers: Embeds | None = None
+    nag_numbers: NormalisedAttention | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +59,10 @@ class Samples:
     latents: torch.Tensor  # (16, t, h, w)
     mask: torch.Tensor | None  # (1, t or 1, h, w) in 0..1: how much may change
     add_noise: bool  # mixed with the noise of the first step; else walked as they are
+
+    def start(self, noise: torch.Tensor) -> Start:
+        """The start of one walk over all of it."""
+        return Start(noise, self.latents, self.add_noise, self.mask)
 
 
 TALK_KEYS = (
@@ -201,7 +207,17 @@ def texts_of(text_embeds: Embeds | None, width: int) -> Texts:
         prompts or (none,),
         negative[0] if negative else none,
         nag[0] if nag else None,
-        values.get("nag_params"),
+        _nag_numbers(values.get("nag_params") or {}) if nag else None,
+    )
+
+
+def _nag_numbers(given: Embeds) -> NormalisedAttention:
+    known_keys("nag_params", given, ("nag_scale", "nag_tau", "nag_alpha", "inplace"))
+    plain = NormalisedAttention()
+    return NormalisedAttention(
+        scale=float(given.get("nag_scale", plain.scale)),
+        tau=float(given.get("nag_tau", plain.tau)),
+        alpha=float(given.get("nag_alpha", plain.alpha)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from infinite_talk.denoise.guidance import Branch
 from infinite_talk.denoise.noise import seeded
 from infinite_talk.denoise.sample import check_for_windows, iterations
 from infinite_talk.denoise.sampler import Sampler
-from infinite_talk.denoise.schedules import schedule_of
+from infinite_talk.denoise.start import Start
 from infinite_talk.errors import UsageError
 from infinite_talk.memory import Work
 from infinite_talk.models.dit import DiTConfig
@@ -21,11 +21,12 @@ from infinite_talk.nodes.gathering import gather
 from infinite_talk.nodes.handles import WanModel, need_model, need_vae, say
 from infinite_talk.nodes.host import host
 from infinite_talk.nodes.longvideo import plan_of, talking_clips
+from infinite_talk.nodes.onevideo import guide_of, one_of
 from infinite_talk.nodes.voices import Speech, audio_scales, speech_of
-from infinite_talk.nodes.walking import Asked, ModelWalker
-from infinite_talk.progress import Clock, Progress
+from infinite_talk.nodes.walking import Asked, ModelWalker, check_edit
+from infinite_talk.progress import Clock, Phase
 from infinite_talk.sampling import Sampling
-from infinite_talk.types import Plan, latent_frames
+from infinite_talk.types import Size, latent_frames
 
 MAX_CFG = 30.0
 
@@ -38,7 +39,7 @@ def sample(values: Mapping[str, Any]) -> tuple[Any, ...]:
     try:
         if embeds.get("multitalk_sampling"):
             return (_talking(model, values, embeds),)
-        raise UsageError("not yet")
+        return _one(model, values, embeds)
     finally:
         if values["force_offload"]:
             model.release()
@@ -56,7 +57,7 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
     texts = texts_of(values["text_embeds"], config.text_dim)
     vae = need_vae(talk.codec)
     plan = plan_of(talk, speech)
-    asked, notes = asked_of(values, model, speech)
+    asked, notes = asked_of(values, model, speech, texts)
     samples = samples_of(values["samples"], talk.size.latent, _adds_noise(values))
     check_for_windows(
         asked.sampling,
@@ -64,16 +65,39 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
         latents=latent_frames(talk.frames),
         samples=samples is not None,
     )
-    for note in (*notes, *_notes_on(samples, asked)):
-        say(note)
-    clock = _clock(len(plan.windows), asked, model)
-    walker = ModelWalker(
-        model, vae, work_of(talk, texts, speech, plan, asked), asked, texts, on_step=clock.step
-    )
+    _check_prompts(asked.sampling)
+    work = work_of(asked, talk.size, talk.frames, len(speech.features), texts)
+    work = replace(work, motion=min(talk.motion, talk.frames), windows=len(plan.windows))
+    clock = _clock(len(plan.windows), asked, model, (*notes, *_notes_on(samples, asked)))
     codec = vae.codec(tile=_tile(talk) if talk.tiled else None)
-    with walker:
+    with ModelWalker(model, vae, work, asked, clock.step, nag=texts.nag) as walker:
         clips = talking_clips(talk, speech, texts, samples, walker, codec, seeded(asked.seed), clock)
         return gather(clips, plan.length, talk.size, talk.output)
+
+
+def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) -> tuple[Any, ...]:
+    """One latent."""
+    config: DiTConfig = model.opened.config
+    one, texts = one_of(embeds, config, model.device), texts_of(values["text_embeds"], config.text_dim)
+    speech = _speech(values, embeds, config)
+    asked, notes = asked_of(values, model, speech, texts)
+    samples = samples_of(values["samples"], one.size.latent, _adds_noise(values))
+    if asked.sampling.flow_edit is not None and samples is None:
+        raise UsageError(
+            "flowedit_args edits a video, and there is none. Encode it with WanVideoEncode; connect it to samples."
+        )
+    guide = guide_of(one, texts, speech, config, model.device)
+    window = one.window
+    clock = _clock(1, asked, model, (*notes, *_notes_on(samples, asked)))
+    clock.phase(Phase.SAMPLING)
+    noise = seeded(asked.seed)(window, guide.latent_shape)
+    start = Start(noise) if samples is None else samples.start(noise)
+    work = work_of(asked, one.size, window.frames, len(guide.speech), texts)
+    prompts = texts.prompts if len(texts.prompts) > 1 else ()
+    with ModelWalker(model, None, work, asked, clock.step, nag=texts.nag, prompts=prompts) as walker:
+        walked = walker.walked(window, guide, start, one.keep)
+    found = {"samples": walked.latent[None].cpu(), "looped": asked.sampling.loop is not None, **one.travels}
+    return found, {"samples": walked.estimate[None].cpu()}
 
 
 def _speech(values: Mapping[str, Any], embeds: Mapping[str, Any], config: DiTConfig) -> Speech | None:
@@ -94,7 +118,7 @@ def _speech(values: Mapping[str, Any], embeds: Mapping[str, Any], config: DiTCon
 
 
 def asked_of(
-    values: Mapping[str, Any], model: WanModel, speech: Speech | None
+    values: Mapping[str, Any], model: WanModel, speech: Speech | None, texts: Texts
 ) -> tuple[Asked, tuple[str, ...]]:
     """All that says how latents are made, and a line for each thing that has no effect."""
     choice = arguments.schedule_of(
@@ -125,18 +149,31 @@ def asked_of(
         context=arguments.context_of(values["context_options"]),
         loop=arguments.loop_of(values["loop_args"]),
         free_init=arguments.free_init_of(values["freeinit_args"]),
+        flow_edit=arguments.flow_edit_of(values["flowedit_args"]),
+        nag=texts.nag_numbers,
         bidirectional=more.bidirectional,
         split_attention_steps=more.split_attention_steps,
         speech_scale=1.0 if speech is None else speech.scale,
     )
-    schedule = schedule_of(choice, model.opened.config.dim)
+    check_edit(sampling)
+    sampler, edit = Sampler.of_sampling(sampling), values["flowedit_args"]
+    assert sampler.schedule is not None
     asked = Asked(
         sampling=sampling,
-        sampler=Sampler.of_sampling(sampling, schedule),
+        sampler=sampler,
         chunked=rope.chunked,
         seed=int(values["seed"]),
+        source=None if edit is None else texts_of(edit["source_embeds"], model.opened.config.text_dim),
     )
-    return asked, (*schedule.notes, *_notes_on_guidance(sampling))
+    return asked, (*sampler.schedule.notes, *_notes_on_guidance(sampling))
+
+
+def _check_prompts(sampling: Sampling) -> None:
+    if sampling.split_attention_steps:
+        raise UsageError(
+            "video_attention_split_steps keeps the frames of several prompts apart; a window of the MultiTalk loop has "
+            "one prompt, each window its own. Leave it empty."
+        )
 
 
 def _notes_on_guidance(sampling: Sampling) -> list[str]:
@@ -165,19 +202,18 @@ def _notes_on(samples: Samples | None, asked: Asked) -> list[str]:
     return []
 
 
-def work_of(talk: Talk, texts: Texts, speech: Speech, plan: Plan, asked: Asked) -> Work:
-    """What the memory of a run depends on."""
+def work_of(asked: Asked, size: Size, frames: int, people: int, texts: Texts) -> Work:
+    """What the memory of a window depends on."""
     branches = asked.sampler.guidance().branches
     return Work(
-        size=talk.size,
-        frames=talk.frames,
-        motion=min(talk.motion, talk.frames),
+        size=size,
+        frames=frames,
+        motion=1,
         steps=asked.sampler.steps * iterations(asked.sampling),
         branches=len(branches),
         silent=sum(branch in (Branch.UNCOND, Branch.DROP_AUDIO) for branch in branches),
-        people=len(speech.features),
+        people=people,
         texts=len(texts.prompts) + 1,
-        windows=len(plan.windows),
         remembered=remembered_streams(asked.cache, len(branches)),
     )
 
@@ -187,9 +223,11 @@ def _tile(talk: Talk) -> int:
     return max(talk.size.height, talk.size.width) // 2
 
 
-def _clock(windows: int, asked: Asked, model: WanModel) -> Clock:
-    return Clock(_tell, windows, asked.sampler.steps * iterations(asked.sampling), runs=model.runs)
-
-
-def _tell(event: Progress) -> None:
-    host().listen(event)
+def _clock(windows: int, asked: Asked, model: WanModel, notes: Sequence[str]) -> Clock:
+    """Tells the host where the run is, and both the host and the log what a person should know."""
+    steps = asked.sampler.steps * iterations(asked.sampling)
+    clock = Clock(host().listen, windows, steps, runs=model.runs)
+    for note in notes:
+        say(note)
+    clock.say(notes)
+    return clock

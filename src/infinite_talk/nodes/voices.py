@@ -17,6 +17,7 @@ from infinite_talk.inputs.resize import latent_masks
 from infinite_talk.nodes.arguments import scales
 from infinite_talk.nodes.declare import known_keys
 from infinite_talk.plan.people import person_masks, with_background
+from infinite_talk.plan.speech import REACH
 from infinite_talk.types import Size
 
 Embeds = Mapping[str, Any]
@@ -37,6 +38,7 @@ class Speech:
     scale: float
     audio: tuple[float, ...]  # ``audio_cfg_scale``, or the official scale
     official: bool  # which of both
+    windows: torch.Tensor | None = None  # (P, F, 5, K, D): cut into the windows of one video already
 
 
 SPEECH_KEYS = (
@@ -66,6 +68,8 @@ def speech_of(multitalk_embeds: Embeds | torch.Tensor, layers: int, width: int) 
         else multitalk_embeds
     )
     known_keys("multitalk_embeds", values, SPEECH_KEYS)
+    if (ready := values.get("audio_emb_slice")) is not None:
+        return _ready(ready, values, layers, width)
     found = values.get("audio_features")
     people = [found] if isinstance(found, torch.Tensor) else list(found or ())
     if not people:
@@ -81,6 +85,19 @@ def speech_of(multitalk_embeds: Embeds | torch.Tensor, layers: int, width: int) 
         audio,
         official,
     )
+
+
+def _ready(windows: torch.Tensor, values: Embeds, layers: int, width: int) -> Speech:
+    """``audio_emb_slice``: ``(P, F, 5, K, D)``."""
+    found = windows[None] if windows.dim() == 4 else windows
+    if found.dim() != 5 or tuple(found.shape[2:]) != (2 * REACH + 1, layers, width):
+        raise UsageError(
+            f"audio_emb_slice has the shape {tuple(windows.shape)}; it is (people, frames, {2 * REACH + 1}, {layers}, "
+            f"{width})."
+        )
+    audio, official = audio_scales(values)
+    scale = scales("audio_scale", values.get("audio_scale", 1.0), MAX_SCALE)[0]
+    return Speech((), found.shape[1], values.get("ref_target_masks"), scale, audio, official, found.float())
 
 
 def audio_scales(values: Embeds) -> tuple[tuple[float, ...], bool]:

@@ -40,6 +40,7 @@ class TinyModel(WanModel):
     rooms: Rooms
     events: list[str]
     runs = "cpu"
+    device = torch.device("cpu")
 
     @contextmanager
     def at_hand(self, work: Work, vae: Vae | None = None) -> Iterator[WanTransformer]:
