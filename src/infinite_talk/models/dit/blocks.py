@@ -115,11 +115,7 @@ class SelfAttention(nn.Module):
         """Of the tokens ``rows``: the update, the class maps if there are ``classes``, ``between_frames`` if asked."""
         q = self.ops.rms_rotate(self.q(x), self.norm_q, self.heads, rotation).transpose(1, 2)
         k, v = k.transpose(1, 2), v.transpose(1, 2)
-        if put is None:
-            found = self.attention(q, k, v)
-        else:
-            found = self_answer(q, k, v, rows, grid, put, self.attention)
-        found = found.transpose(1, 2).flatten(2)
+        found = self_answer(q, k, v, rows, grid, put, self.attention).transpose(1, 2).flatten(2)
         out: Tensor = self.o(self.ops.total(found, None, narrow=takes_float8(self.o, dtype=found.dtype)))
         maps = () if classes is None else (class_maps(q, k, classes, exact(self.attention)),)
         apart = () if put is None or put.enhance is None else (between_frames(q, k, rows, grid),)
