@@ -36,8 +36,23 @@ MAY_USE: dict[str, set[str]] = {
     | {"runtime", "weights"}
     | ROOMS
     | NOUNS,
+    # A front end in spirit: each node parses, calls the rooms, presents.
+    "nodes": {
+        "conditioning",
+        "denoise",
+        "device",
+        "effective",
+        "generate",
+        "memory",
+        "models",
+        "ops",
+        "presets",
+    }
+    | {"rooms", "runtime", "weights"}
+    | ROOMS
+    | NOUNS,
     "bundled": set(),
-    "frontends": {"", "lipsync", "benchmarks", "frontends"},
+    "frontends": {"", "lipsync", "benchmarks", "frontends", "nodes"},
     "__main__": {"frontends"},
 }
 """What each room may import besides itself. ``weights`` knows modules; no room that makes a video knows ``weights``."""
