@@ -26,9 +26,10 @@ from infinite_talk.models.shapes import Shapes
 from infinite_talk.ops.attention import AttentionCallable, sdpa
 from infinite_talk.ops.linear import Format, Packed
 from infinite_talk.ops.linear.float8 import PLAIN_E4M3FN, PLAIN_E5M2
-from infinite_talk.settings import Quantization
+from infinite_talk.settings import LoRA, Quantization
 from infinite_talk.weights.builder import Store, build
 from infinite_talk.weights.inspection import open_weights, title_of
+from infinite_talk.weights.lora import Adapter, open_lora
 from infinite_talk.weights.precision import AsStored
 from infinite_talk.weights.reader import TensorFiles
 from infinite_talk.weights.sources import open_tensors
@@ -109,7 +110,7 @@ def open_fantasy_portrait(
 
 
 def open_uni_animate(path: Path, dtype: torch.dtype, *, device: torch.device | str = "cpu") -> UniAnimate:
-    """The pose adapter in a LoRA file; the LoRA itself is read by ``open_lora`` with ``without=pose_keys(path)``.
+    """The pose adapter in a LoRA file; the LoRA itself is read by ``open_lora_beside``.
 
     Raises:
         CheckpointError: as of ``open_uni3c``.
@@ -125,6 +126,15 @@ def pose_keys(path: Path) -> tuple[str, ...]:
         CheckpointError: the file is missing or damaged.
     """
     return uni_animate.split(TensorFiles(path))[0]
+
+
+def open_lora_beside(lora: LoRA) -> Adapter:
+    """A LoRA, without the pose adapter that its file may hold and that somebody else reads.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    return open_lora(lora, without=pose_keys(lora.path))
 
 
 def _opened(kind: _Kind, path: Path, only: Collection[str] | None = None) -> tuple[Any, Weights]:

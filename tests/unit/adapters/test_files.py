@@ -30,6 +30,7 @@ from infinite_talk.settings import LoRA, Quantization
 from infinite_talk.weights.adapters import (
     open_fantasy_portrait,
     open_fantasy_talking,
+    open_lora_beside,
     open_uni3c,
     open_uni_animate,
     pose_keys,
@@ -154,7 +155,7 @@ def test_poses_and_lora_come_from_one_file(prefix: str, tmp_path: Path):
     path = nets.saved(network, tmp_path / "unianimate.safetensors", prefix, **lora)
     again = open_uni_animate(path, torch.float32)
     assert torch.equal(again.dwpose_embedding[12].weight, network.dwpose_embedding[12].weight)
-    adapter = open_lora(LoRA(path=path), without=pose_keys(path))
+    adapter = open_lora_beside(LoRA(path=path))
     assert adapter.touches == ("blocks.0.self_attn.q.weight",)
     assert not adapter.unknown
     assert open_lora(LoRA(path=path)).unknown, "without being told, it is a LoRA with strange keys"
