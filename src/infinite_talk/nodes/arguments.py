@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import torch
 
 from infinite_talk.errors import UsageError
+from infinite_talk.nodes import guidance
 from infinite_talk.nodes.declare import check, inputs_of, known_keys
 from infinite_talk.nodes.registry import node_class
 from infinite_talk.sampling import (
@@ -131,26 +132,16 @@ def free_init_of(freeinit_args: Args | None) -> FreeInit | None:
     )
 
 
-EDIT_KEYS = (
-    "source_embeds",
-    "skip_steps",
-    "drift_steps",
-    "drift_flow_shift",
-    "source_cfg",
-    "drift_cfg",
-    "source_image_embeds",
-)
-
-
 def flow_edit_of(flowedit_args: Args | None) -> FlowEdit | None:
-    """``flowedit_args``: numbers of FlowEdit, beside the ``source_embeds`` of a text encode node.
+    """``flowedit_args`` of WanVideoFlowEdit.
 
     Raises:
-        UsageError: a key is unknown, the source's words are missing, or a number has no meaning.
+        UsageError: a key is unknown, a number out of range, the source's words are missing, or it has a picture of its
+            own.
     """
-    if flowedit_args is None:
+    choice = guidance.flow_edit_of(flowedit_args)
+    if flowedit_args is None or choice is None:
         return None
-    known_keys("flowedit_args", flowedit_args, EDIT_KEYS)
     if flowedit_args.get("source_embeds") is None:
         raise UsageError(
             "flowedit_args has no source_embeds: encode what the source video shows, and put it there."
@@ -160,18 +151,16 @@ def flow_edit_of(flowedit_args: Args | None) -> FlowEdit | None:
             "source_image_embeds of flowedit_args is not supported: source and target have one reference picture. "
             "Leave it away."
         )
-    skip, drift = (
-        int(flowedit_args.get(name, default)) for name, default in (("skip_steps", 4), ("drift_steps", 0))
-    )
-    if skip < 0 or drift < 0:
-        raise UsageError(f"skip_steps {skip} and drift_steps {drift} of flowedit_args must be 0 or more.")
-    return FlowEdit(
-        skip_steps=skip,
-        drift_steps=drift,
-        drift_shift=float(flowedit_args.get("drift_flow_shift", 3.0)),
-        source_text=scales("source_cfg", flowedit_args.get("source_cfg", 6.0), 30.0),
-        drift_text=scales("drift_cfg", flowedit_args.get("drift_cfg", 6.0), 30.0),
-    )
+    return choice
+
+
+def picture_of(context_options: Args | None) -> torch.Tensor | None:
+    """``reference_latent`` of ``context_options``: the first latent frame, ``(16, 1, h, w)``."""
+    given = None if context_options is None else context_options.get("reference_latent")
+    if given is None:
+        return None
+    latents: torch.Tensor = given["samples"]
+    return latents.reshape(-1, *latents.shape[-4:])[0][:, :1].float()
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def plan_of(talk: Talk, speech: Speech) -> Plan:
         UsageError: the motion frames leave nothing new in a window.
     """
     motion = talk.motion if speech.frames > talk.frames else 1
-    return plan_windows(speech.frames, frames=talk.frames, motion=min(motion, talk.frames), cuts=())
+    return plan_windows(speech.frames, frames=talk.frames, motion=motion)
 
 
 def source_slice(latents: torch.Tensor, window: Window) -> torch.Tensor:

@@ -107,7 +107,7 @@ class WanVideoSampler:
         return {"required": _required(), "optional": _optional()}
 
     @answering(SAMPLER_WISHES, name="WanVideoSampler.process")
-    def process(  # noqa: PLR0913, PLR0917 - the signature that scripts call
+    def process(
         self,
         model: WanModel,
         image_embeds: Args,
@@ -227,7 +227,7 @@ class WanVideoSamplerExtraArgs:
         return {"required": {}, "optional": {name: own.get(name) or link(LINKS[name]) for name in EXTRA}}
 
     @answering(SAMPLER_WISHES, name="WanVideoSamplerExtraArgs.process")
-    def process(  # noqa: PLR0913, PLR0917 - all that it collects
+    def process(
         self,
         riflex_freq_index: int = 0,
         feta_args: Args | None = None,

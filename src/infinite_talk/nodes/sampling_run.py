@@ -16,6 +16,7 @@ from infinite_talk.errors import UsageError
 from infinite_talk.memory import Work
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.nodes import arguments
+from infinite_talk.nodes.caches import cache_of
 from infinite_talk.nodes.embeds import Samples, Talk, Texts, samples_of, talk_of, texts_of
 from infinite_talk.nodes.gathering import gather
 from infinite_talk.nodes.handles import WanModel, need_model, need_vae, say
@@ -130,6 +131,8 @@ def asked_of(
         denoise_strength=values["denoise_strength"],
         sigmas=values["sigmas"],
     )
+    config: DiTConfig = model.opened.config
+    picture = arguments.picture_of(values["context_options"])
     rope = arguments.rope_of(values["rope_function"], values["riflex_freq_index"])
     more = arguments.experimental_of(values["experimental_args"])
     guided = replace(
@@ -158,14 +161,25 @@ def asked_of(
     check_edit(sampling)
     sampler, edit = Sampler.of_sampling(sampling), values["flowedit_args"]
     assert sampler.schedule is not None
+    cache = cache_of(_cache_args(values), title=model.name, width=config.dim, shift=choice.shift)
     asked = Asked(
         sampling=sampling,
         sampler=sampler,
         chunked=rope.chunked,
         seed=int(values["seed"]),
-        source=None if edit is None else texts_of(edit["source_embeds"], model.opened.config.text_dim),
+        cache=None if cache is None else cache.cache,
+        cache_on=None if cache is None else cache.keep_on(),
+        source=None if edit is None else texts_of(edit["source_embeds"], config.text_dim),
+        picture=None if picture is None else picture.to(model.device),
     )
-    return asked, (*sampler.schedule.notes, *_notes_on_guidance(sampling))
+    notes = (*sampler.schedule.notes, *(() if cache is None else cache.notes), *_notes_on_guidance(sampling))
+    return asked, notes
+
+
+def _cache_args(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """``teacache_args`` is the old name of ``cache_args``, and wins."""
+    given: Mapping[str, Any] | None = values["teacache_args"]
+    return values["cache_args"] if given is None else given
 
 
 def _check_prompts(sampling: Sampling) -> None:

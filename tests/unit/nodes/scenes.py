@@ -26,7 +26,7 @@ class TinyModel(WanModel):
 
     def __init__(self, rooms: Rooms, kind: Literal["InfiniteTalk", "MultiTalk"] = "InfiniteTalk") -> None:
         for name, value in {
-            "opened": SimpleNamespace(config=CONFIG, title="tiny"),
+            "opened": SimpleNamespace(config=CONFIG, title="tiny_480p"),
             "kind": kind,
             "overrides": (),
             "options": (),
