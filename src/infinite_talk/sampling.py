@@ -68,6 +68,9 @@ class GuidanceChoice:
     """TCFG: keep of the unconditional answer only what lies along the conditional one."""
     raag_alpha: float = 0.0
     """RAAG: weaken the guidance where the answers differ much; 0 is off."""
+    face: tuple[float, ...] = (1.0,)
+    """Scale of the face that an adapter follows (FantasyPortrait), which costs a pass of its own; 1 is none."""
+    face_share: Share = WHOLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

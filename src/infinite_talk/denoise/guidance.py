@@ -29,14 +29,16 @@ class Branch(StrEnum):
     """The negative prompt and no speech."""
     DROP_AUDIO = "drop_audio"
     """The prompt and no speech."""
+    DROP_FACE = "drop_face"
+    """The prompt and the speech, without the face that an adapter follows (``face.py``)."""
 
     @property
     def has_text(self) -> bool:
-        return self in (Branch.COND, Branch.DROP_AUDIO)
+        return self in (Branch.COND, Branch.DROP_AUDIO, Branch.DROP_FACE)
 
     @property
     def has_speech(self) -> bool:
-        return self in (Branch.COND, Branch.DROP_TEXT)
+        return self in (Branch.COND, Branch.DROP_TEXT, Branch.DROP_FACE)
 
 
 Answers = Mapping[Branch, torch.Tensor]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from infinite_talk.denoise.differences import rescaled_score
+from infinite_talk.denoise.face import with_face
 from infinite_talk.denoise.guidance import Guidance, guidance
 from infinite_talk.denoise.schedules import NOISE_TIME, Schedule, schedule_of, timesteps
 from infinite_talk.denoise.steppers import Euler, StepNoise, Stepper
@@ -95,7 +96,8 @@ class Sampler:
     def guidance(self) -> Guidance:
         """The guidance rules of one window."""
         if self.sampling is not None:
-            return Stepwise(self.sampling.guidance, self.steps)
+            choice = self.sampling.guidance
+            return with_face(Stepwise(choice, self.steps), choice.face, choice.face_share, self.steps)
         return guidance(self.text_guidance, self.audio_guidance, self.apg, self.compat)
 
     def stepper(self, noise: StepNoise | None = None) -> Stepper:

@@ -32,8 +32,8 @@ from infinite_talk.progress import Progress
 from infinite_talk.rooms import Codec, Resident
 from infinite_talk.runtime import Runtime
 from infinite_talk.settings import Attention, LoRA, Memory, Settings
+from infinite_talk.weights.adapters import open_lora_beside
 from infinite_talk.weights.checkpoint import Checkpoint, Part
-from infinite_talk.weights.lora import open_lora
 from infinite_talk.weights.model import Model
 from infinite_talk.weights.reader import shapes_of
 
@@ -233,7 +233,7 @@ class WanModel:
         """
         shapes = shapes_of(self.opened.weights)
         for lora in loras:
-            open_lora(lora).check(shapes)
+            open_lora_beside(lora).check(shapes)
         return replace(self, settings=replace(self.settings, loras=loras))
 
     def with_memory(self, memory: Memory) -> WanModel:
@@ -298,7 +298,7 @@ class WanModel:
         home = self.home
         if home.runtime is None or home.key != key:
             self.release()
-            loras = tuple(open_lora(lora) for lora in self.settings.loras)
+            loras = tuple(open_lora_beside(lora) for lora in self.settings.loras)
             model = Model(
                 name=self.name,
                 version=f"{self.opened.dialect}, {self.opened.precision}",

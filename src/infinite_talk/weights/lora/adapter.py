@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from infinite_talk.weights.lora.deltas import (
     fits,
 )
 from infinite_talk.weights.lora.names import Kind, origin, split, unsupported
-from infinite_talk.weights.reader import TensorFiles, shapes_of
+from infinite_talk.weights.reader import Renamed, TensorFiles, shapes_of
 
 _PAIRS = ((Kind.UP, Kind.DOWN), (Kind.B, Kind.A))
 _WIDTHS = {1536: "Wan2.1 1.3B", 3072: "Wan2.2 5B", 5120: "Wan 14B"}
@@ -155,8 +155,11 @@ class Adapter:
         return "It was made for another model, or the file is damaged."
 
 
-def open_lora(lora: LoRA, *, compat: Compat = Compat.FIXED) -> Adapter:
+def open_lora(lora: LoRA, *, compat: Compat = Compat.FIXED, without: Collection[str] = ()) -> Adapter:
     """Open a LoRA file, or a folder of PEFT; names and shapes are read, and nothing else.
+
+    Args:
+        without: keys that are no part of the LoRA but of a network that comes with it (``weights/adapters.py``).
 
     Raises:
         CheckpointError: the file is missing or damaged, or its scaling cannot be computed.
@@ -168,7 +171,7 @@ def open_lora(lora: LoRA, *, compat: Compat = Compat.FIXED) -> Adapter:
     else:
         strength = lora.strength
     adapter = read_adapter(
-        files,
+        Renamed(files, {key: key for key in files if key not in without}) if without else files,
         source=lora.path.name,
         strength=strength if isinstance(strength, tuple) else float(strength),
         merge=lora.merge and not isinstance(strength, tuple),
