@@ -84,9 +84,7 @@ def write_pictures(
     return count
 
 
-def yuv420p(
-    picture: NDArray[np.uint8], number: int = 0, rate: Fraction = Fraction(FPS)
-) -> av.VideoFrame:
+def yuv420p(picture: NDArray[np.uint8], number: int = 0, rate: Fraction = Fraction(FPS)) -> av.VideoFrame:
     """Full-range RGB ``(H, W, 3)`` as a studio-range BT.709 frame, shown at frame time ``number``."""
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     frame = rgb.reformat(

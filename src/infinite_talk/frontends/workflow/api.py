@@ -35,6 +35,11 @@ def _value(told: Any) -> Any:  # noqa: ANN401 - JSON
     """A list of an id and a number is a link; a value that is a list stands in ``{"__value__": [...]}``."""
     if isinstance(told, Mapping) and set(told) == {"__value__"}:
         return told["__value__"]
-    if isinstance(told, list) and len(told) == 2 and isinstance(told[1], int) and not isinstance(told[0], float):
+    if (
+        isinstance(told, list)
+        and len(told) == 2
+        and isinstance(told[1], int)
+        and not isinstance(told[0], float)
+    ):
         return Link(str(told[0]), told[1])
     return told

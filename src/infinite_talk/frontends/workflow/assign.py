@@ -49,7 +49,11 @@ def _meant(graph: Graph, name: str, text: str) -> list[Node]:
     for field in ("title", "type"):
         if found := [node for node in graph.nodes.values() if getattr(node, field) == name]:
             return found
-    names = [*graph.nodes, *{one.type for one in graph.nodes.values()}, *{n.title for n in graph.nodes.values()}]
+    names = [
+        *graph.nodes,
+        *{one.type for one in graph.nodes.values()},
+        *{n.title for n in graph.nodes.values()},
+    ]
     near = get_close_matches(name, [one for one in names if one], n=1)
     hint = f" Did you mean {near[0]}?" if near else " `workflow check` lists the nodes."
     raise UsageError(f"--set {text}: the workflow has no node of the id, title or type {name}.{hint}")

@@ -74,7 +74,10 @@ def check_graph(graph: Graph, classes: Classes) -> Checked:
     Raises:
         InputError: the nodes are in a circle, or link to nodes that are not there.
     """
-    known = {name: declaration(classes[name]) for name in {node.type for node in graph.nodes.values()} & set(classes)}
+    known = {
+        name: declaration(classes[name])
+        for name in {node.type for node in graph.nodes.values()} & set(classes)
+    }
     unknown = [_unknown(node, classes) for node in graph.nodes.values() if node.type not in known]
     ends = [node.id for node in graph.nodes.values() if node.type in known and known[node.type].is_output]
     if not ends and not unknown:
@@ -113,7 +116,9 @@ def _arguments(
     for name, value in node.inputs.items():
         one = _input_for(declared, name)
         if one is None:
-            found.append(_finding("input", node, f"has no input {name}; it has {', '.join(declared.inputs)}."))
+            found.append(
+                _finding("input", node, f"has no input {name}; it has {', '.join(declared.inputs)}.")
+            )
         elif isinstance(value, Link):
             arguments[name] = value
             found += _check_link(node, one, value, known, graph)
@@ -129,7 +134,9 @@ def _arguments(
         if one.required and one.default is MISSING:
             why = node.unreachable.get(one.name)
             found.append(
-                _finding("input", node, f"lacks its input {one.name}" + (f": {why}." if why else "; connect it."))
+                _finding(
+                    "input", node, f"lacks its input {one.name}" + (f": {why}." if why else "; connect it.")
+                )
             )
         elif one.default is not MISSING and one.required:
             arguments[one.name] = one.default
@@ -163,7 +170,9 @@ def _check_link(
     outputs = known[source.type].outputs
     if not 0 <= link.slot < len(outputs):
         yield _finding(
-            "link", node, f"takes output {link.slot} of {source.name} for {one.name}, which has {len(outputs)}."
+            "link",
+            node,
+            f"takes output {link.slot} of {source.name} for {one.name}, which has {len(outputs)}.",
         )
     elif not fits(outputs[link.slot], one.kind):
         yield _finding(

@@ -152,7 +152,11 @@ def _number(one: Input, value: Any) -> Any:  # noqa: ANN401
     """Old files hold numbers as text, and whole ones with a point."""
     try:
         number = float(value) if isinstance(value, str) else value
-        return int(number) if one.kind == "INT" and not isinstance(value, bool) and number == int(number) else number
+        return (
+            int(number)
+            if one.kind == "INT" and not isinstance(value, bool) and number == int(number)
+            else number
+        )
     except (TypeError, ValueError, OverflowError):
         return value  # refused with its name by the check
 

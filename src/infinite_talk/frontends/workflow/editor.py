@@ -60,13 +60,13 @@ class _Canvas:
         self._wires = dict(map(_wire, data.get("links") or ()))
         self._classes = classes
         self._refuse_subgraphs(data)
-        self._named = {
-            _first_value(box): key for key, box in self.boxes.items() if box["type"] == "SetNode"
-        }
+        self._named = {_first_value(box): key for key, box in self.boxes.items() if box["type"] == "SetNode"}
 
     def _refuse_subgraphs(self, data: Mapping[str, Any]) -> None:
         subgraphs = (data.get("definitions") or {}).get("subgraphs") or ()
-        names = {str(one.get("id")): str(one.get("name", "")) for one in subgraphs if isinstance(one, Mapping)}
+        names = {
+            str(one.get("id")): str(one.get("name", "")) for one in subgraphs if isinstance(one, Mapping)
+        }
         groups = (data.get("extra") or {}).get("groupNodes") or {}
         names |= {f"workflow/{name}": name for name in groups} | {f"workflow>{name}": name for name in groups}
         for key, box in self.boxes.items():

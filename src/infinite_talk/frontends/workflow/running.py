@@ -121,4 +121,6 @@ def _parts(given: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:  # noqa: AN
         return (), {}
     if isinstance(given, Mapping):
         return tuple(given.get("result", ())), given.get("ui", {})
-    return (tuple(given), {}) if isinstance(given, Sequence) and not isinstance(given, str) else ((given,), {})
+    return (
+        (tuple(given), {}) if isinstance(given, Sequence) and not isinstance(given, str) else ((given,), {})
+    )
