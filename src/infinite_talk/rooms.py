@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+from infinite_talk.errors import UsageError
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.models.speech import SpeechEncoder
 from infinite_talk.models.text import TextEncoder
@@ -68,6 +69,85 @@ def _empty_cache() -> None:
         torch.cuda.empty_cache()
 
 
+@contextmanager
+def using(model: M | Resident[M]) -> Iterator[M]:
+    """Have ``model`` on the device for as long as the block lasts."""
+    if isinstance(model, Resident):
+        with model.at_hand() as built:
+            yield built
+    else:
+        yield model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codec:
+    """Frames to latents and back, in pieces that fit."""
+
+    vae: VideoVAE | Resident[VideoVAE] | None
+    """``None``: only ``tiny_vae`` is there, which cannot encode."""
+    device: torch.device
+    tiny_vae: TinyVAE | Resident[TinyVAE] | None = None
+    """Decodes instead of ``vae``."""
+    decode_frames: int | None = None
+    """Video frames that the codec takes at a time; ``None``: what ``models/vae/config.py`` allows."""
+    vae_tile: int | None = None
+    """Side in pixels of the tiles in which the codec works; ``None``: whole frames."""
+
+    @torch.inference_mode()
+    def encode_video(self, video: torch.Tensor) -> torch.Tensor:
+        """Frames ``(3, F, H, W)`` in [-1, 1] as a normalised latent ``(16, T, h, w)``, float32."""
+        video = video[None].to(self.device, torch.float32)
+        with using(self._exact()) as vae:
+            latents = 1 + (video.shape[2] - 1) // TEMPORAL_STRIDE
+            at_once = self._latents_at_once(video[0, 0, 0].numel(), vae)
+
+            def encode(at_once: int) -> torch.Tensor:
+                if self.vae_tile is None and at_once >= latents:
+                    return vae.encode(video)[0]
+                return vae.encode_pieces(video, self.vae_tile, at_once)[0]
+
+            return _in_range(vae, encode, at_once)
+
+    @torch.inference_mode()
+    def encode_still(self, picture: torch.Tensor, frames: int, colour: float) -> torch.Tensor:
+        """As ``encode_video`` of ``picture`` ``(3, H, W)`` and ``frames - 1`` frames of ``colour`` behind it."""
+        with using(self._exact()) as vae:
+            if self.vae_tile is None:
+                shown = picture[None].to(self.device, torch.float32)
+                return _in_range(vae, lambda _: encode_still(vae, shown, frames, colour)[0], 1)
+        video = torch.full((3, frames, *picture.shape[1:]), colour, device=picture.device)
+        video[:, 0] = picture
+        return self.encode_video(video)
+
+    @torch.inference_mode()
+    def decode_video(self, latent: torch.Tensor) -> torch.Tensor:
+        """The inverse: frames ``(3, F, H, W)`` in [-1, 1], float32."""
+        if self.tiny_vae is not None:
+            with using(self.tiny_vae) as tiny:
+                return torch.cat(list(tiny.decode_chunks(latent[None])), dim=2)[0]
+        with using(self._exact()) as vae:
+            at_once = self._latents_at_once(SPATIAL_STRIDE**2 * latent[0, 0].numel(), vae)
+            return _in_range(
+                vae, lambda at_once: vae.decode_pieces(latent[None], at_once, self.vae_tile)[0], at_once
+            )
+
+    def _exact(self) -> VideoVAE | Resident[VideoVAE]:
+        if self.vae is None:
+            raise UsageError(
+                "A tiny decoder cannot encode pictures. Load the whole codec with WanVideoVAELoader and give it to the "
+                "nodes that encode; the tiny one decodes."
+            )
+        return self.vae
+
+    def _latents_at_once(self, pixels: int, vae: VideoVAE) -> int:
+        """Latent frames of a video with frames of ``pixels`` pixels that the codec takes at a time."""
+        if self.decode_frames is not None:
+            return max(1, self.decode_frames // TEMPORAL_STRIDE)
+        widest = vae.dtype.itemsize * vae.config.dim / vae.config.patch**2  # bytes for a pixel of video
+        most = CACHE_BYTES if self.device.type == "cpu" else MAP_BYTES_GPU
+        return max(1, int(most / (TEMPORAL_STRIDE * pixels * widest)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rooms:
     """Models in evaluation mode on ``device``, and what they want by default."""
@@ -93,60 +173,26 @@ class Rooms:
     vae_tile: int | None = None
     """Side in pixels of the tiles in which the codec works; ``None``: whole frames."""
 
-    @contextmanager
-    def using(self, model: M | Resident[M]) -> Iterator[M]:
+    def using(self, model: M | Resident[M]) -> AbstractContextManager[M]:
         """Have ``model`` on the device for as long as the block lasts."""
-        if isinstance(model, Resident):
-            with model.at_hand() as built:
-                yield built
-        else:
-            yield model
+        return using(model)
 
-    @torch.inference_mode()
+    @property
+    def codec(self) -> Codec:
+        """What encodes and decodes frames."""
+        return Codec(self.vae, self.device, self.tiny_vae, self.decode_frames, self.vae_tile)
+
     def encode_video(self, video: torch.Tensor) -> torch.Tensor:
         """Frames ``(3, F, H, W)`` in [-1, 1] as a normalised latent ``(16, T, h, w)``, float32."""
-        video = video[None].to(self.device, torch.float32)
-        with self.using(self.vae) as vae:
-            latents = 1 + (video.shape[2] - 1) // TEMPORAL_STRIDE
-            at_once = self._latents_at_once(video[0, 0, 0].numel(), vae)
+        return self.codec.encode_video(video)
 
-            def encode(at_once: int) -> torch.Tensor:
-                if self.vae_tile is None and at_once >= latents:
-                    return vae.encode(video)[0]
-                return vae.encode_pieces(video, self.vae_tile, at_once)[0]
-
-            return _in_range(vae, encode, at_once)
-
-    @torch.inference_mode()
     def encode_still(self, picture: torch.Tensor, frames: int, colour: float) -> torch.Tensor:
         """As ``encode_video`` of ``picture`` ``(3, H, W)`` and ``frames - 1`` frames of ``colour`` behind it."""
-        with self.using(self.vae) as vae:
-            if self.vae_tile is None:
-                shown = picture[None].to(self.device, torch.float32)
-                return _in_range(vae, lambda _: encode_still(vae, shown, frames, colour)[0], 1)
-        video = torch.full((3, frames, *picture.shape[1:]), colour, device=picture.device)
-        video[:, 0] = picture
-        return self.encode_video(video)
+        return self.codec.encode_still(picture, frames, colour)
 
-    @torch.inference_mode()
     def decode_video(self, latent: torch.Tensor) -> torch.Tensor:
-        """The inverse: frames ``(3, F, H, W)`` in [-1, 1], float32."""
-        if self.tiny_vae is not None:
-            with self.using(self.tiny_vae) as tiny:
-                return torch.cat(list(tiny.decode_chunks(latent[None])), dim=2)[0]
-        with self.using(self.vae) as vae:
-            at_once = self._latents_at_once(SPATIAL_STRIDE**2 * latent[0, 0].numel(), vae)
-            return _in_range(
-                vae, lambda at_once: vae.decode_pieces(latent[None], at_once, self.vae_tile)[0], at_once
-            )
-
-    def _latents_at_once(self, pixels: int, vae: VideoVAE) -> int:
-        """Latent frames of a video with frames of ``pixels`` pixels that the codec takes at a time."""
-        if self.decode_frames is not None:
-            return max(1, self.decode_frames // TEMPORAL_STRIDE)
-        widest = vae.dtype.itemsize * vae.config.dim / vae.config.patch**2  # bytes for a pixel of video
-        most = CACHE_BYTES if self.device.type == "cpu" else MAP_BYTES_GPU
-        return max(1, int(most / (TEMPORAL_STRIDE * pixels * widest)))
+        """The inverse of ``encode_video``: frames ``(3, F, H, W)`` in [-1, 1], float32."""
+        return self.codec.decode_video(latent)
 
 
 def _in_range(vae: VideoVAE, run: Callable[[int], torch.Tensor], at_once: int) -> torch.Tensor:

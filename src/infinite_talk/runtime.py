@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,8 +34,8 @@ from infinite_talk.request import Request
 from infinite_talk.rooms import Resident, Rooms
 from infinite_talk.settings import Settings
 from infinite_talk.types import Plan, Source
-from infinite_talk.weights.builder import build
-from infinite_talk.weights.checkpoint import Part
+from infinite_talk.weights.builder import Store, build
+from infinite_talk.weights.checkpoint import Checkpoint, Part
 from infinite_talk.weights.lora import Merging, attach
 from infinite_talk.weights.model import Model, open_model
 from infinite_talk.weights.precision import AsStored
@@ -44,6 +45,9 @@ from infinite_talk.weights.tokenizer import tokenizer_of
 
 TEXT_LAYERS = "model.block"
 """Where the layers of the text encoder are, which pass through one by one where it does not fit."""
+
+
+AS_STORED = AsStored()
 
 
 class Runtime:
@@ -109,8 +113,11 @@ class Runtime:
             CapabilityError: the run cannot fit.
             UsageError: the memory settings make no sense for this model.
         """
-        gpu, model = self.how.device.type == "cuda", self._sizes()
-        work, asked = self._work(request, source, windows), self.settings.memory
+        return self.plan_for(self._work(request, source, windows), timed=timed)
+
+    def plan_for(self, work: Work, *, timed: bool = False) -> MemoryPlan:
+        """``plan`` for who has no request."""
+        gpu, model, asked = self.how.device.type == "cuda", self._sizes(), self.settings.memory
         speed = None
         if timed:
             fast = self.how.quantization.endswith("_fast")
@@ -181,6 +188,13 @@ class Runtime:
         free += torch.cuda.memory_reserved(self.how.device)
         return min(free, float("inf") if self.settings.vram is None else allocator_limit(self.settings.vram))
 
+    def release(self) -> None:
+        """Let all models go; what is used again is read again."""
+        for resident in (self._transformer, *self._others.values()):
+            resident.release()
+        self._free()
+        self._stream = None
+
     def _free(self) -> None:
         """Return what tracebacks and torch's allocator hold on to."""
         if self._stream is not None:
@@ -191,20 +205,25 @@ class Runtime:
 
     # Models
 
-    def rooms(self, plan: MemoryPlan, listen: Listener) -> Rooms:
-        """The models under a plan; the transformer that is there adapts to it without being read again."""
+    def transformer(self, plan: MemoryPlan, listen: Listener) -> Resident[WanTransformer]:
+        """The transformer under a plan; one that is there adapts to it without being read again."""
         self._plan, self._listen = plan, listen
+        if self._transformer.there:
+            if self._stream is not None:
+                self._stream.swap(plan.blocks_to_swap, plan.prefetch_blocks)
+            with self._transformer.at_hand() as transformer:
+                _adapt(transformer, plan)
+        return self._transformer
+
+    def rooms(self, plan: MemoryPlan, listen: Listener) -> Rooms:
+        """The models under a plan."""
         for resident in self._others.values():
             resident.keep = plan.keep_encoders
             if not plan.keep_encoders:
                 resident.release()
-        if self._stream is not None:
-            self._stream.swap(plan.blocks_to_swap, plan.prefetch_blocks)
-            with self._transformer.at_hand() as transformer:
-                _adapt(transformer, plan)
         others = self._others
         return Rooms(
-            transformer=self._transformer,
+            transformer=self.transformer(plan, listen),
             vae=others[Part.VAE],
             text=others[Part.TEXT],
             vision=others[Part.VISION],
@@ -261,38 +280,64 @@ class Runtime:
     def _build(self, part: Part) -> nn.Module:
         opened, device, plan = self.model.parts[part], self.how.device, self._plan
         assert plan is not None
+        dtype = dtype_of(part, opened, device, self.how.dtype)
         swap = plan.text_blocks_to_swap if part is Part.TEXT else 0
-        model = build(
-            self._module(part),
-            opened.weights,
-            dtype=dtype_of(part, opened, device, self.how.dtype),
-            device=device,
-            source=opened.title,
-            policy=AsStored(),
-            together=self._together(opened.config.num_layers, swap, TEXT_LAYERS) if swap else None,
-        )
-        if swap:
-            stream_blocks(model, swap, 1, device, name=TEXT_LAYERS)
-        return model
+        return build_part(opened, dtype, device, tokenizer=self.model.tokenizer, swap=swap)
 
-    def _together(self, total: int, swap: int, name: str = "blocks") -> Callable[[str], str | None] | None:
-        """Which weights go to the host's memory while they are loaded: those that will be streamed to a GPU."""
-        return together(total, swap, name=name) if self.how.device.type == "cuda" else None
+    def _together(self, total: int, swap: int) -> Callable[[str], str | None] | None:
+        return _together(total, swap, "blocks", self.how.device)
 
-    def _module(self, part: Part) -> Callable[[], nn.Module]:
-        """What makes the module. All that is read for it is read before, since ``build`` takes its memory away."""
-        opened = self.model.parts[part]
-        config = opened.config
-        if part is Part.TEXT:
-            tokenizer = tokenizer_of(opened, self.model.tokenizer)
-            return lambda: TextEncoder(config, tokenizer)
-        kinds: dict[Part, Callable[..., nn.Module]] = {
-            Part.VAE: VideoVAE,
-            Part.TINY_VAE: TinyVAE,
-            Part.VISION: ImageEncoder,
-            Part.SPEECH: SpeechEncoder,
-        }
-        return lambda: kinds[part](config)
+
+def build_part(
+    opened: Checkpoint,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    tokenizer: Path | None = None,
+    swap: int = 0,
+    policy: Store = AS_STORED,
+) -> nn.Module:
+    """A model that is not the transformer, from its opened files.
+
+    Args:
+        tokenizer: folder with the text encoder's, where it is not beside its file.
+        swap: layers of the text encoder that live in host memory.
+        policy: in which form its weights are kept.
+    """
+    together = _together(opened.config.num_layers, swap, TEXT_LAYERS, device) if swap else None
+    make = _module(opened, tokenizer)
+    model = build(
+        make,
+        opened.weights,
+        dtype=dtype,
+        device=device,
+        source=opened.title,
+        policy=policy,
+        together=together,
+    )
+    if swap:
+        stream_blocks(model, swap, 1, device, name=TEXT_LAYERS)
+    return model
+
+
+def _together(total: int, swap: int, name: str, device: torch.device) -> Callable[[str], str | None] | None:
+    """Which weights go to the host's memory while they are loaded: those that will be streamed to a GPU."""
+    return together(total, swap, name=name) if device.type == "cuda" else None
+
+
+def _module(opened: Checkpoint, folder: Path | None) -> Callable[[], nn.Module]:
+    """What makes the module. All that is read for it is read before, since ``build`` takes its memory away."""
+    config = opened.config
+    if opened.part is Part.TEXT:
+        tokenizer = tokenizer_of(opened, folder)
+        return lambda: TextEncoder(config, tokenizer)
+    kinds: dict[Part, Callable[..., nn.Module]] = {
+        Part.VAE: VideoVAE,
+        Part.TINY_VAE: TinyVAE,
+        Part.VISION: ImageEncoder,
+        Part.SPEECH: SpeechEncoder,
+    }
+    return lambda: kinds[opened.part](config)
 
 
 def _adapt(transformer: WanTransformer, plan: MemoryPlan) -> None:

@@ -12,7 +12,8 @@ import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from math import isnan
+from typing import Any, Protocol, TypeVar, cast
 
 from infinite_talk.errors import UsageError
 
@@ -22,8 +23,7 @@ Inputs = dict[str, dict[str, Any]]
 """What ``INPUT_TYPES`` returns: inputs by name, by section (``required``, ``optional``, ``hidden``)."""
 CATEGORY = "WanVideoWrapper"
 DEVICES = ("main_device", "offload_device")
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Node(Protocol):
@@ -46,7 +46,11 @@ class Files(list[str]):
 
 
 def integer(
-    default: int, least: int | None = None, most: int | None = None, step: int | None = None, **options: Any
+    default: int,
+    least: int | None = None,
+    most: int | None = None,
+    step: int | None = None,
+    **options: object,
 ) -> Declared:
     """An ``INT``."""
     return "INT", _options(default, least, most, step, options)
@@ -57,30 +61,30 @@ def number(
     least: float | None = None,
     most: float | None = None,
     step: float | None = None,
-    **options: Any,
+    **options: object,
 ) -> Declared:
     """A ``FLOAT``."""
     return "FLOAT", _options(default, least, most, step, options)
 
 
-def flag(default: bool, **options: Any) -> Declared:
+def flag(default: bool, **options: object) -> Declared:
     """A ``BOOLEAN``."""
     return "BOOLEAN", {"default": default, **options}
 
 
-def words(default: str = "", *, multiline: bool | None = None, **options: Any) -> Declared:
+def words(default: str = "", *, multiline: bool | None = None, **options: object) -> Declared:
     """A ``STRING``."""
     lines = {} if multiline is None else {"multiline": multiline}
     return "STRING", {"default": default, **lines, **options}
 
 
-def choice(names: Sequence[Any], default: object = None, **options: Any) -> Declared:
+def choice(names: Sequence[Any], default: object = None, **options: object) -> Declared:
     """One of ``names``; the first, if no default is given."""
     kept = names if isinstance(names, Files) else list(names)
     return kept, {"default": kept[0] if default is None else default, **options}
 
 
-def link(kind: str, **options: Any) -> Declared:
+def link(kind: str, **options: object) -> Declared:
     """What another node gives, of the type ``kind``."""
     return kind, options
 
@@ -89,7 +93,7 @@ def _options(
     default: object, least: object, most: object, step: object, more: dict[str, Any]
 ) -> dict[str, Any]:
     found = {"default": default, "min": least, "max": most, "step": step}
-    return {name: value for name, value in found.items() if value is not None} | more
+    return {name: value for name, value in found.items() if value is not None} | dict(more)
 
 
 # Checking
@@ -97,7 +101,7 @@ def _options(
 
 def checked(
     *, lists: Collection[str] = (), also: Mapping[str, Collection[Any]] | None = None
-) -> Callable[[Callable[Concatenate[Any, P], R]], Callable[Concatenate[Any, P], R]]:
+) -> Callable[[F], F]:
     """Check the values of a node's method against ``INPUT_TYPES`` before it runs.
 
     Args:
@@ -109,17 +113,17 @@ def checked(
         TypeError: an input is missing, or unknown.
     """
 
-    def decorate(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    def decorate(method: F) -> F:
         signature = inspect.signature(method)
 
         @wraps(method)
-        def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of the method
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             check(type(self), _values(signature, bound), lists=lists, also=also or {})
             return method(self, *args, **kwargs)
 
-        return call
+        return cast("F", call)
 
     return decorate
 
@@ -173,7 +177,9 @@ def value_in(value: object, several: Collection[Any]) -> bool:
     return isinstance(value, (str, int, float, bool, type(None))) and value in several
 
 
-def _check_one(where: str, value: object, kind: Any, options: Mapping[str, Any], *, required: bool) -> None:
+def _check_one(
+    where: str, value: object, kind: object, options: Mapping[str, Any], *, required: bool
+) -> None:
     if isinstance(kind, (list, tuple)):
         if not isinstance(kind, Files) and not value_in(value, kind):
             raise UsageError(f"{where} is {value!r}; choose one of {listed(kind)}.{_close(value, kind)}")
@@ -196,11 +202,11 @@ def _check_number(where: str, value: object, *, whole: bool, least: float | None
     try:
         if isinstance(value, (bool, str)) or value is None:
             raise TypeError
-        plain = operator.index(value) if whole else float(value)  # type: ignore[call-overload, arg-type]
+        plain = operator.index(value) if whole else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise UsageError(f"{where} is {_said(value)}; give {what}.") from None
     low, high = least is not None and plain < least, most is not None and plain > most
-    if low or high or plain != plain:
+    if low or high or isnan(plain):
         limits = (
             f"{'' if least is None else f'at least {least}'}{'' if most is None else f', at most {most}'}"
         )

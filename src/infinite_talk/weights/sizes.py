@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import replace
 from math import prod
 
 import torch
 
 from infinite_talk.memory.costs import speech_encoder, text_encoder, vision_encoder
-from infinite_talk.memory.sizes import Encoder, ModelSizes, Shape, kept_bytes, transformer_bytes
+from infinite_talk.memory.sizes import WAN_VAE, Encoder, ModelSizes, Shape, kept_bytes, transformer_bytes
 from infinite_talk.models.speech import keys as speech_keys
 from infinite_talk.models.text import keys as text_keys
 from infinite_talk.models.tiny_vae import keys as tiny_vae_keys
@@ -54,6 +54,8 @@ def sizes_of(
         dtype: of the transformer's stream.
         device: of the run.
         fused: whether the transformer's operations are (``ops/fused``).
+
+    Parts that ``model`` lacks weigh nothing; without a codec the published one is counted on.
     """
     opened = model.parts[Part.TRANSFORMER]
     base, stored = dtype.itemsize, packed_sizes(opened.weights)
@@ -68,19 +70,24 @@ def sizes_of(
         return float(base * prod(shape)) + lora
 
     block, rest = transformer_bytes(shapes_of(opened.weights), bytes_of)
-    text, vision, speech = (model.parts[part] for part in (Part.TEXT, Part.VISION, Part.SPEECH))
+
+    def encoder(part: Part, of: Callable[[Checkpoint, torch.dtype], Encoder]) -> Encoder:
+        there = model.parts.get(part)
+        return Encoder(0.0, 0.0) if there is None else of(there, dtype_of(part, there, device, dtype))
+
+    vae = model.parts.get(Part.VAE)
     return ModelSizes(
         name=model.name,
         transformer=opened.config,
-        vae=model.parts[Part.VAE].config,
+        vae=WAN_VAE if vae is None else vae.config,
         block=block,
         rest=rest,
-        text=_text(text, dtype_of(Part.TEXT, text, device, dtype)),
-        vision=_vision(vision, dtype_of(Part.VISION, vision, device, dtype)),
-        speech=_speech(speech, dtype_of(Part.SPEECH, speech, device, dtype)),
+        text=encoder(Part.TEXT, _text),
+        vision=encoder(Part.VISION, _vision),
+        speech=encoder(Part.SPEECH, _speech),
         base=base,
         format=policy.format,
-        vae_base=dtype_of(Part.VAE, model.parts[Part.VAE], device, dtype).itemsize,
+        vae_base=2 if vae is None else dtype_of(Part.VAE, vae, device, dtype).itemsize,
         fused=fused,
         disk=float(model.size),
     )
