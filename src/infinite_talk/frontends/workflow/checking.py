@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from infinite_talk import InputError, UsageError
+from infinite_talk import InfiniteTalkError, InputError, UsageError
+from infinite_talk.nodes.helpers.place import Place
 
+from .assign import MEDIA
 from .declared import ANY, MISSING, Classes, Declaration, Input, declaration, fits, value_for
 from .graph import Graph, Link, Node
 
-Kind = Literal["unknown_node", "missing_model", "value", "link", "input", "note"]
+Kind = Literal["unknown_node", "missing_model", "missing_file", "value", "link", "input", "note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,21 @@ def check_graph(graph: Graph, classes: Classes) -> Checked:
     used = {node.id for node in order}
     idle = tuple(node for node in graph.nodes.values() if node.id not in used and node.type in known)
     return Checked(tuple(steps), tuple(findings), idle)
+
+
+def check_media(checked: Checked, place: Place) -> Checked:
+    """The same with a finding for each media file that is not there."""
+    found = []
+    for step in checked.steps:
+        for what, places in MEDIA.items():
+            name = step.arguments.get(dict(places).get(step.node.type, ""))
+            if not isinstance(name, str):
+                continue
+            try:
+                place.find(name, what)
+            except InfiniteTalkError as error:
+                found.append(_finding("missing_file", step.node, f": {error.message}"))
+    return replace(checked, findings=(*checked.findings, *found))
 
 
 def _unknown(node: Node, classes: Classes) -> Finding:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from infinite_talk import UsageError
-from infinite_talk.nodes.declare import check
+from infinite_talk.nodes.declare import Files, Node, check
+from infinite_talk.nodes.host import host
 
-EMBEDDED: Final = "embedded"
-"""The file name that stands for a part of the embedded model; in the list of every loader."""
 MISSING: Final = object()
 """The default of an input that has none."""
 ANY: Final = "*"
@@ -51,6 +51,8 @@ class Input:
     choices: tuple[Any, ...] = ()
     default: Any = MISSING
     options: Mapping[str, Any] = field(default_factory=dict)
+    is_file: bool = False
+    """Whether its choices are model files."""
 
     @property
     def widget(self) -> bool:
@@ -69,11 +71,6 @@ class Input:
         return self.kind == "INT" and (
             self.name in _SEEDS or bool(self.options.get("control_after_generate", False))
         )
-
-    @property
-    def is_file(self) -> bool:
-        """Whether its choices are model files."""
-        return self.kind == "COMBO" and EMBEDDED in self.choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +139,9 @@ def value_for(node_class: NodeClass, one: Input, value: Any) -> Any:  # noqa: AN
             return value
     elif one.kind in ("INT", "FLOAT"):
         value = _number(one, value)
-    elif not one.widget and one.kind != ANY:
+    elif one.kind not in (*_WIDGETS, ANY):
         raise UsageError(f"{one.name} is {value!r}; it takes a link of type {one.kind}.")
-    check(node_class, {one.name: value})
+    check(cast("type[Node]", node_class), {one.name: value})
     return value
 
 
@@ -167,9 +164,16 @@ def _chosen(one: Input, value: str) -> str:
     for choice in one.choices:
         if isinstance(choice, str) and choice.replace("\\", "/") == plain:
             return choice
-    if one.is_file:
+    if one.is_file and not _is_here(one, plain):
         raise UsageError(f"{one.name}: the model file {plain} is not here.", code="model_not_found")
-    return plain if one.options.get("any_file") else value
+    return plain if one.is_file or one.options.get("any_file") else value
+
+
+def _is_here(one: Input, name: str) -> bool:
+    """Whether a model file can be found: by its path, or without its folder in the folders that are searched."""
+    by = host()
+    names = {PurePosixPath(str(choice).replace("\\", "/")).name for choice in one.choices}
+    return by.embedded or PurePosixPath(name).name in names or Path(name).exists()
 
 
 def _type_of(told: Any) -> str:  # noqa: ANN401
@@ -181,10 +185,11 @@ def _input(name: str, told: Any, *, required: bool) -> Input:  # noqa: ANN401
     """``("INT", {...})`` or ``(["a", "b"], {...})``."""
     told = told if isinstance(told, (tuple, list)) else (told,)
     options: Mapping[str, Any] = told[1] if len(told) > 1 and told[1] else {}
-    kind, choices = told[0], ()
+    kind, is_file = told[0], isinstance(told[0], Files) and not options.get("any_file")
+    choices: tuple[Any, ...] = ()
     if isinstance(kind, (list, tuple)):
         kind, choices = "COMBO", tuple(kind)
     elif kind == "COMBO":
         choices = tuple(options.get("options", ()))
     default = options.get("default", choices[0] if choices else MISSING)
-    return Input(name, str(kind), required, choices, default, options)
+    return Input(name, str(kind), required, choices, default, options, is_file)

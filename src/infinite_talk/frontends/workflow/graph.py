@@ -55,6 +55,20 @@ class Graph:
     """``"editor"`` or ``"api"``."""
     source: Mapping[str, Value] = field(default_factory=dict)
 
+    def as_prompt(self) -> dict[str, Any]:
+        """The API form, which ComfyUI calls the prompt."""
+        return {
+            node.id: {
+                "class_type": node.type,
+                "inputs": {
+                    name: [value.node, value.slot] if isinstance(value, Link) else value
+                    for name, value in node.inputs.items()
+                },
+                "_meta": {"title": node.title},
+            }
+            for node in self.nodes.values()
+        }
+
     def order(self, wanted: Iterable[str]) -> tuple[Node, ...]:
         """The nodes that ``wanted`` ones need, and they themselves, each after all that it takes something from.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 from infinite_talk.nodes.registry import BESIDE, NODES, node_class
 
@@ -15,7 +16,7 @@ class KnownNodes(Mapping[str, NodeClass]):
     def __getitem__(self, name: str) -> NodeClass:
         if name not in self:
             raise KeyError(name)
-        return node_class(name)  # type: ignore[return-value] - its classes have the form of the protocol
+        return cast("NodeClass", node_class(name))
 
     def __contains__(self, name: object) -> bool:
         return name in NODES or name in BESIDE

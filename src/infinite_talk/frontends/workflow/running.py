@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infinite_talk import InfiniteTalkError
+from infinite_talk import Cancelled, InfiniteTalkError
 
 from .checking import Checked, Step
 from .declared import Classes
@@ -97,6 +97,8 @@ def _run(
     try:
         instance = classes[step.node.type]()
         given = getattr(instance, step.declared.method)(**arguments)
+    except Cancelled:
+        raise
     except InfiniteTalkError as error:
         named = type(error)(f"{_begin(step.node)}: {error.message}", code=error.code)
         raise named from error

@@ -60,7 +60,7 @@ def evaluate(expression: str, names: Mapping[str, Number]) -> Number:
     try:
         value = _value(ast.parse(expression.strip(), mode="eval").body, names)
         if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError("no finite number")  # noqa: TRY004 - all end in the same sentence
+            raise ValueError("no finite number")
     except (SyntaxError, ValueError, ArithmeticError, TypeError, RecursionError, MemoryError) as error:
         known = ", ".join(f"{name}={value}" for name, value in names.items())
         raise UsageError(f"The expression {expression!r} ({known}) has no value: {error}.") from error
@@ -98,7 +98,7 @@ def _value(node: ast.expr, names: Mapping[str, Number]) -> Any:  # noqa: ANN401
 
 def _power(base: Number, exponent: Number) -> Number:
     """Small enough not to fill the memory."""
-    if abs(exponent) > _MAX_POWER or abs(base) > 1e12:  # noqa: PLR2004 - both far beyond any size in a workflow
+    if abs(exponent) > _MAX_POWER or abs(base) > 1e12:  # far beyond any size
         raise ValueError("a power too large")
     value: Number = base**exponent
     return value
@@ -157,7 +157,7 @@ class MathExpression:
         names: dict[str, Number] = {}
         for name, value in (("a", a), ("b", b), ("c", c)):
             shape = getattr(value, "shape", None)
-            if shape is not None and len(shape) > 2:  # noqa: PLR2004 - pictures [B, H, W, C]
+            if shape is not None and len(shape) > 2:  # pictures [B, H, W, C]
                 names |= {f"{name}_width": int(shape[2]), f"{name}_height": int(shape[1])}
             elif value is not None:
                 names[name] = value

@@ -13,7 +13,7 @@ from infinite_talk.errors import InputError, UsageError
 from infinite_talk.inputs.files import shown
 from infinite_talk.inputs.image import read_image
 from infinite_talk.inputs.video import Film, film_rate, open_film, stored_pictures
-from infinite_talk.nodes.declare import Inputs, checked, choice, integer, number, words
+from infinite_talk.nodes.declare import Files, Inputs, checked, choice, integer, number, words
 from infinite_talk.nodes.helpers.place import HIDDEN, Place, placed
 from infinite_talk.nodes.helpers.resizing import fit, plan_fit
 from infinite_talk.nodes.helpers.waveforms import read_audio
@@ -27,13 +27,12 @@ _FORMATS: Final = {
     "Cosmos": (16, (8, 1)),
     "Wan": (8, (4, 1)),
 }
-"""By ``format`` of the Video Helper Suite: sides are multiples of the first; of its frames as many are kept as leave the
-remainder when divided, (4, 1) keeps 4n + 1."""
+"""By ``format`` of the Video Helper Suite: sides are multiples of the first number; (4, 1) keeps 4n + 1 frames."""
 
 
 def _file(*, upload: str | None = None) -> tuple[Any, dict[str, Any]]:
     """The name of a media file; any is taken, and looked for when it is read."""
-    return choice([""], any_file=True, **({f"{upload}_upload": True} if upload else {}))
+    return choice(Files([""]), any_file=True, **({f"{upload}_upload": True} if upload else {}))
 
 
 class LoadImage:
@@ -181,7 +180,7 @@ class VHS_LoadVideo:  # noqa: N801
         }
 
     @checked()
-    def load_video(
+    def load_video(  # noqa: PLR0913, PLR0917 - the node's inputs
         self,
         video: str,
         force_rate: float = 0.0,

@@ -281,6 +281,7 @@ class ImageConcatMulti:
     @checked()
     def combine(
         self,
+        /,
         inputcount: int,
         image_1: torch.Tensor,
         direction: str = "right",

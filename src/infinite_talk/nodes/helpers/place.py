@@ -34,10 +34,6 @@ class Place:
     """Metadata of videos."""
     follow_sound: bool = False
     """Cut videos that are longer than their sound: a talking video ends with the speech."""
-    models: tuple[Path, ...] = ()
-    """Folders with models."""
-    embedded: bool = False
-    """Whether the embedded model stands for all models; those it has no part for are left out."""
     max_pixels: int = 40_000_000
     """Largest picture."""
     max_seconds: float = 6 * 3600.0

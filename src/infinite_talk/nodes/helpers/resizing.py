@@ -190,7 +190,7 @@ def _colour(text: str, channels: int) -> torch.Tensor:
             values = [int(plain[at : at + 2], 16) for at in range(0, len(plain), 2)]
         else:
             values = [int(part) for part in plain.split(",")]
-        if len(values) not in (1, 3, 4) or not all(0 <= value <= 255 for value in values):  # noqa: PLR2004
+        if len(values) not in (1, 3, 4) or not all(0 <= value <= 255 for value in values):
             raise ValueError
     except ValueError as error:
         raise UsageError(f"The colour {text!r}; give three numbers of 0 to 255 such as 0, 0, 0.") from error

@@ -84,7 +84,7 @@ class VHS_VideoCombine:  # noqa: N801 - the name in workflows
         }
 
     @checked()
-    def combine_video(
+    def combine_video(  # noqa: PLR0913, PLR0917 - the node's inputs
         self,
         images: torch.Tensor,
         frame_rate: float = 8.0,
@@ -217,7 +217,7 @@ class _Film:
             UsageError: no pictures.
             NoSpaceError: the file cannot be written.
         """
-        if self.images.ndim != 4 or not len(self.images):  # noqa: PLR2004 - [B, H, W, C]
+        if self.images.ndim != 4 or not len(self.images):
             raise UsageError(
                 f"Pictures came as {tuple(self.images.shape)}; expected [B, H, W, 3] with B > 0."
             )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from infinite_talk.nodes.declare import Inputs, choice, integer, link, number
+from infinite_talk.nodes.declare import Files, Inputs, choice, integer, link, number
 from infinite_talk.nodes.helpers.place import HIDDEN, placed
 from infinite_talk.nodes.helpers.waveforms import samples_of
+from infinite_talk.nodes.host import host
 
-_ROOMS: Final = ("", "diffusion_models", "MelBandRoFormer")
-"""Sub-folders of a models folder in which the model lies in ComfyUI."""
 WITHOUT: Final = "the sound is taken as it is, with its music"
 
 
@@ -28,7 +26,7 @@ class MelBandRoFormerModelLoader:
     def INPUT_TYPES(cls) -> Inputs:  # noqa: N802 - ComfyUI's name
         """The file."""
         return {
-            "required": {"model_name": choice(["MelBandRoformer_fp16.safetensors"], any_file=True)},
+            "required": {"model_name": choice(Files(["MelBandRoformer_fp16.safetensors"]), any_file=True)},
             "hidden": HIDDEN,
         }
 
@@ -39,24 +37,17 @@ class MelBandRoFormerModelLoader:
         unique_id: str | None = None,
     ) -> tuple[Any]:
         """The model, or nothing where its file is not here: separation is then left out, which is said."""
-        here = placed(place)
-        path = None if here.embedded else _find(model_name, here.models)
+        by = host()
+        path = None if by.embedded else by.places.find("diffusion_models", model_name.replace("\\", "/"))
         if path is None:
             missing = (
-                "the embedded model has no vocal separator" if here.embedded else f"{model_name} is not here"
+                "the embedded model has no vocal separator" if by.embedded else f"{model_name} is not here"
             )
-            here.tell(f"node {unique_id}: {missing}; {WITHOUT}.")
+            placed(place).tell(f"node {unique_id}: {missing}; {WITHOUT}.")
             return (None,)
         from infinite_talk.nodes.helpers.roformer import load_separator
 
         return (load_separator(path),)
-
-
-def _find(name: str, folders: tuple[Path, ...]) -> Path | None:
-    plain = Path(name.replace("\\", "/"))
-    names = dict.fromkeys((plain, Path(plain.name)))
-    places = (folder / room / one for folder in folders for room in _ROOMS for one in names)
-    return next((place for place in places if place.is_file()), None)
 
 
 class MelBandRoFormerSampler:

@@ -68,7 +68,7 @@ def clock(text: str) -> float:
     """
     try:
         parts = [float(part) for part in text.strip().split(":")]
-        if not 1 <= len(parts) <= 3 or not all(part >= 0 for part in parts):  # noqa: PLR2004
+        if not 1 <= len(parts) <= 3 or not all(part >= 0 for part in parts):
             raise ValueError
     except ValueError as error:
         raise UsageError(f"The time {text!r}; give seconds, or minutes and seconds such as 1:30.") from error

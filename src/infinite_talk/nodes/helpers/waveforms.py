@@ -60,7 +60,7 @@ def samples_of(audio: Any) -> tuple[torch.Tensor, int]:  # noqa: ANN401 - what a
             f"Sound came as {type(audio).__name__}; expected a table with waveform [B, C, S] and sample_rate."
         )
     waveform, rate = audio["waveform"], int(audio["sample_rate"])
-    if waveform.ndim != 3 or rate < 1 or not waveform.shape[0]:  # noqa: PLR2004 - batch, channels, samples
+    if waveform.ndim != 3 or rate < 1 or not waveform.shape[0]:
         raise UsageError(f"A waveform of {tuple(waveform.shape)} at {rate} Hz; expected [B, C, S].")
     return waveform[0].detach().float().cpu(), rate
 
