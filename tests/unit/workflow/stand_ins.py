@@ -34,10 +34,11 @@ class Sum:
             "optional": {
                 "mode": (["plus", "minus"], {"default": "plus"}),
                 "b": ("INT", {"forceInput": True}),
+                "thing": ("THING", {}),
             },
         }
 
-    def add(self, a, seed, mode="plus", b=0):
+    def add(self, a, seed, mode="plus", b=0, thing=None):
         return (a + b if mode == "plus" else a - b, f"{mode} {seed}")
 
 

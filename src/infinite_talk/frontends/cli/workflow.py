@@ -136,8 +136,9 @@ def check_workflow(wanted: Wanted, settings: Settings, run: Run) -> int:
 
 def _report(prepared: Prepared, values: Mapping[str, Any]) -> str:
     rows = [
-        f"  {node['id']:>5}  {node['type']}{f'  ({node["title"]})' if node['title'] else ''}"
-        f"{'' if node['runs'] else '  - does not run'}"
+        f"  {node['id']:>5}  {node['type']}"
+        + (f"  ({node['title']})" if node["title"] else "")
+        + ("" if node["runs"] else "  - does not run")
         for node in values["nodes"]
     ]
     lines = [
