@@ -101,3 +101,10 @@ def test_no_measured_precision_is_beyond_its_bound(results: Path):
         for base in BASE_BOUNDS:
             update = bases[base]["update"]["relative"]
             assert update <= bound_of(Quantization(policy), base).block, (policy, base)
+
+
+def test_every_node_is_documented():
+    from infinite_talk.nodes.reference import reference as nodes
+
+    written = (ROOT / "docs" / "nodes.md").read_text("utf-8")
+    assert written == nodes(), "run: ./run python -m infinite_talk.nodes.reference > docs/nodes.md"

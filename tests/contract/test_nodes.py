@@ -22,7 +22,7 @@ THEIRS: dict[str, Any] = json.loads((ROOT / "tests" / "data" / "nodes.json").rea
 MAY_ADD = {
     ("WanVideoModelLoader", "quantization"),
     ("WanVideoModelLoader", "attention_mode"),
-    *((node, "scheduler") for node in THEIRS if "scheduler" in THEIRS[node]["inputs"]),
+    *((node, "scheduler") for node, one in THEIRS.items() if "choices" in one["inputs"].get("scheduler", {})),
     ("WanVideoSetAttentionModeOverride", "attention_mode"),
     ("WanVideoSetRadialAttention", "dense_attention_mode"),
     ("WanVideoUni3C_ControlnetLoader", "attention_mode"),
