@@ -60,7 +60,7 @@ def test_a_node_has_its_title_method_and_outputs(name):
     node, theirs = getattr(nodes, name), THEIRS[name]
     assert node.__name__ == name
     assert nodes.NODE_DISPLAY_NAME_MAPPINGS[name] == theirs["title"]
-    assert node.FUNCTION == theirs["function"]
+    assert theirs["function"] == node.FUNCTION
     assert callable(getattr(node(), node.FUNCTION))
     outputs = [list(pair) for pair in zip(node.RETURN_TYPES, node.RETURN_NAMES, strict=True)]
     for ours, other in zip(outputs, theirs["outputs"], strict=True):

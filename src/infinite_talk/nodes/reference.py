@@ -37,7 +37,7 @@ COMFYUI = """## In ComfyUI
 Clone the repository into `ComfyUI/custom_nodes` and install what `requirements.txt` lists, if ComfyUI's manager has not
 done it; torch is never touched. Workflows to begin with are in `example_workflows/`. Tooltips are English, and Chinese
 where ComfyUI speaks Chinese. Where ComfyUI-WanVideoWrapper is installed too, all nodes here are called
-`InfiniteTalk` + name and titled "... (Infinite Talk)"; a single name that another pack has already gets the prefix alone.
+`InfiniteTalk` + name and titled "... (Infinite Talk)"; where another pack has one of the names, that one alone.
 Progress, interrupts, model folders and the device are ComfyUI's. One node exists in ComfyUI only: **Infinite Talk
 Portrait** makes a talking video of any length from an `IMAGE` and one or two `AUDIO`, and gives a `VIDEO`.
 """
