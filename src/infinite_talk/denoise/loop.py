@@ -9,7 +9,8 @@ import torch
 
 from infinite_talk.denoise.denoiser import Denoiser, Question, answers
 from infinite_talk.denoise.keeping import Keep, Motion
-from infinite_talk.denoise.sampler import Sampler, StepNoise
+from infinite_talk.denoise.sampler import Sampler
+from infinite_talk.denoise.steppers import StepNoise
 from infinite_talk.errors import NumericalError
 from infinite_talk.ops.host import to_device
 from infinite_talk.types import Guide
@@ -17,8 +18,8 @@ from infinite_talk.types import Guide
 OnStep = Callable[[int], None]
 
 
-def _ignore(_step: int) -> None:
-    pass
+def ignore(_step: int) -> None:
+    """A listener that does not listen."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +37,7 @@ def denoise(
     sampler: Sampler,
     guide: Guide,
     noise: torch.Tensor,
-    on_step: OnStep = _ignore,
+    on_step: OnStep = ignore,
     keep: Keep | None = None,
 ) -> torch.Tensor:
     """As ``walk``; the latent alone."""
@@ -49,7 +50,7 @@ def walk(
     sampler: Sampler,
     guide: Guide,
     start: torch.Tensor,
-    on_step: OnStep = _ignore,
+    on_step: OnStep = ignore,
     keep: Keep | None = None,
     step_noise: StepNoise | None = None,
 ) -> Walked:

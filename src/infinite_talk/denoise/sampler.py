@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import torch
 
 from infinite_talk.denoise.differences import rescaled_score
 from infinite_talk.denoise.face import with_face
 from infinite_talk.denoise.guidance import Guidance, guidance
-from infinite_talk.denoise.schedules import NOISE_TIME, timesteps
-from infinite_talk.denoise.steppers import Euler, Stepper
+from infinite_talk.denoise.schedules import NOISE_TIME, Schedule, schedule_of, timesteps
+from infinite_talk.denoise.steppers import Euler, StepNoise, Stepper
 from infinite_talk.denoise.stepwise import Stepwise
 from infinite_talk.request import APG, Compat, Request
 from infinite_talk.sampling import Sampling
-
-StepNoise = Any
-
-
-class Schedule(Protocol):
-    sigmas: torch.Tensor
-    times: torch.Tensor
-    solver: Callable[[StepNoise], Stepper]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,12 +46,13 @@ class Sampler:
         )
 
     @classmethod
-    def of_sampling(cls, sampling: Sampling, schedule: Schedule) -> Sampler:
+    def of_sampling(cls, sampling: Sampling) -> Sampler:
         """The sampler of those who choose more than a request offers.
 
         Raises:
             UsageError: the schedule is unknown, or has no steps left.
         """
+        schedule = schedule_of(sampling.schedule)
         end = torch.full_like(schedule.times[:1], float(schedule.sigmas[-1]) * NOISE_TIME)
         guided = sampling.guidance
         return cls(
@@ -82,6 +74,11 @@ class Sampler:
             return tuple(self.schedule.sigmas.tolist())
         return tuple((self.times / NOISE_TIME).tolist())
 
+    @property
+    def noise_scale(self) -> float:
+        """Factor of the noise that a window starts from."""
+        return 1.0 if self.schedule is None else self.schedule.noise_scale
+
     def times_on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
         """The time of each step ``(1,)`` on a device: the same tensors in every window, so that what is made
         of them can be kept."""
@@ -100,7 +97,7 @@ class Sampler:
         """The solver of one window; ``noise`` is for those that add some between the steps."""
         if self.schedule is None:
             return Euler(self.times)
-        return self.schedule.solver(noise)
+        return self.schedule.solver(_none_given if noise is None else noise)
 
     def corrected(self, velocity: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor:
         """What is done to the guided velocity before the solver sees it."""
@@ -108,3 +105,7 @@ class Sampler:
         if rescaling is None:
             return velocity
         return rescaled_score(velocity, latent, self.sigmas[step], rescaling)
+
+
+def _none_given(step: int, shape: Sequence[int]) -> torch.Tensor:
+    raise AssertionError(f"the solver adds noise, and none was given for step {step} {tuple(shape)}")

@@ -79,6 +79,7 @@ NODES: Mapping[str, Entry] = {
     "WanVideoLoopArgs": Entry("guidance", "WanVideo Loop Args"),
     "WanVideoFreeInitArgs": Entry("guidance", "WanVideo Free Init Args"),
     "WanVideoExperimentalArgs": Entry("guidance", "WanVideo Experimental Args"),
+    "WanVideoFlowEdit": Entry("guidance", "WanVideo FlowEdit"),
     "CreateCFGScheduleFloatList": Entry("guidance", "Create CFG Schedule Float List"),
     "CreateScheduleFloatList": Entry("guidance", "Create Schedule Float List"),
     "WanVideoUni3C_ControlnetLoader": Entry("adapters", "WanVideo Uni3C Controlnet Loader"),

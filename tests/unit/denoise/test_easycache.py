@@ -86,7 +86,7 @@ def test_only_the_first_branch_asks_the_device_and_only_after_the_first_steps(
 ) -> None:
     """Each question is a wait for the device; a branch that asked for itself could also decide otherwise."""
     asked: list[int] = []
-    policy = ByRate(Branch.COND, 8, 0.1, 0.25)
+    policy = ByRate(Branch.COND, 8, 0.1, first=2)
     whether = torch.Tensor.__bool__
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda self: (asked.append(1), whether(self))[1])
     random = torch.Generator().manual_seed(0)
@@ -94,6 +94,6 @@ def test_only_the_first_branch_asks_the_device_and_only_after_the_first_steps(
         latent, velocity = torch.randn(2, 16, 1, 2, 2, generator=random)
         for branch in (Branch.COND, Branch.DROP_TEXT, Branch.UNCOND):
             question = Question(step, torch.zeros(1), branch, None)
-            policy.next(latent, question)
-            policy.learn(latent, question, velocity)
+            decision = policy.next(latent, question)
+            policy.learn(latent, question, velocity, skipped=decision.skip)
         assert len(asked) == max(0, step - 1)

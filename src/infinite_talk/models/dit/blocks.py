@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from infinite_talk.models.dit.condition import BlockCondition, Condition, Context, KeysValues
 from infinite_talk.models.dit.config import DiTConfig
-from infinite_talk.models.dit.extras import BlockExtras, Everywhere, Grid
+from infinite_talk.models.dit.extras import BlockExtras, Grid
 from infinite_talk.models.dit.people import class_maps, query_positions
 from infinite_talk.models.dit.speech import SpeechAttention
 from infinite_talk.models.dit.techniques import (
@@ -115,15 +115,9 @@ class SelfAttention(nn.Module):
         """Of the tokens ``rows``: the update, the class maps if there are ``classes``, ``between_frames`` if asked."""
         q = self.ops.rms_rotate(self.q(x), self.norm_q, self.heads, rotation).transpose(1, 2)
         k, v = k.transpose(1, 2), v.transpose(1, 2)
-        kernel = self.attention
-        if put is None:
-            found = kernel(q, k, v)
-        else:
-            found = self_answer(q, k, v, rows, grid, put, kernel)
-            kernel = put.kernel.kernel if isinstance(put.kernel, Everywhere) else kernel
-        found = found.transpose(1, 2).flatten(2)
+        found = self_answer(q, k, v, rows, grid, put, self.attention).transpose(1, 2).flatten(2)
         out: Tensor = self.o(self.ops.total(found, None, narrow=takes_float8(self.o, dtype=found.dtype)))
-        maps = () if classes is None else (class_maps(q, k, classes, exact(kernel)),)
+        maps = () if classes is None else (class_maps(q, k, classes, exact(self.attention)),)
         apart = () if put is None or put.enhance is None else (between_frames(q, k, rows, grid),)
         return (out, *maps, *apart)
 

@@ -99,9 +99,17 @@ def heard_in(heard: Heard, first: int, last: int, frames: int) -> Heard:
 
 
 def self_answer(
-    q: Tensor, k: Tensor, v: Tensor, rows: slice, grid: Grid, put: BlockExtras, attention: AttentionCallable
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rows: slice,
+    grid: Grid,
+    put: BlockExtras | None,
+    attention: AttentionCallable,
 ) -> Tensor:
     """Self-attention of the tokens ``rows``: with another kernel, to their prompt's frames alone, or both."""
+    if put is None:
+        return attention(q, k, v)
     kernel = put.kernel or Everywhere(attention)
     if put.chunks is None or not put.chunks.apart:
         return kernel(q, k, v, rows, grid)
