@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from infinite_talk.media.contact_sheet import contact_sheet
     from infinite_talk.media.recipe import Recipe, read_recipe
     from infinite_talk.ops.attention.matrix import attention_matrix
+    from infinite_talk.pipeline import InfiniteTalkPipeline
     from infinite_talk.types import Clip
     from infinite_talk.weights.convert import convert_model
     from infinite_talk.weights.distilled import with_distilled
@@ -78,6 +79,7 @@ _LATER = {
     "Clip": "types",
     "Engine": "engine",
     "Forecast": "forecast",
+    "InfiniteTalkPipeline": "pipeline",
     "Preview": "engine",
     "PullProgress": "weights.hub.pull",
     "Recipe": "media.recipe",
@@ -126,6 +128,7 @@ __all__ = [
     "Forecast",
     "Gemm",
     "InfiniteTalkError",
+    "InfiniteTalkPipeline",
     "InputError",
     "LoRA",
     "MagCache",

@@ -51,6 +51,7 @@ MAY_USE: dict[str, set[str]] = {
     | {"rooms", "runtime", "weights"}
     | ROOMS
     | NOUNS,
+    "pipeline": {"nodes", "denoise", "inputs", "media"} | NOUNS,
     "bundled": set(),
     "frontends": {"", "lipsync", "benchmarks", "frontends", "nodes"},
     "__main__": {"frontends"},

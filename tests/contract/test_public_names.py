@@ -12,8 +12,8 @@ import infinite_talk
 
 PUBLIC = [
     "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
-    "Device", "Distilled", "EasyCache", "Engine", "Forecast", "Gemm", "InfiniteTalkError", "InputError", "LoRA",
-    "MagCache", "Memory", "ModelFiles", "NoSpaceError",
+    "Device", "Distilled", "EasyCache", "Engine", "Forecast", "Gemm", "InfiniteTalkError",
+    "InfiniteTalkPipeline", "InputError", "LoRA", "MagCache", "Memory", "ModelFiles", "NoSpaceError",
     "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "PullProgress", "Quantization",
     "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "Verified",
     "__version__", "attention_matrix", "contact_sheet", "convert_model", "describe_lora", "identify_model",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.unit.comfy.stand_in import Comfy, install
 
 

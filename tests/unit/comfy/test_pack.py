@@ -8,14 +8,14 @@ import sys
 import tomllib
 
 import pytest
-from tests.contract.source import ROOT
-from tests.unit.comfy.stand_in import Interrupted
 
 from infinite_talk import Device, Phase, Progress
 from infinite_talk.frontends.comfy.host import Bar, comfy_host
 from infinite_talk.frontends.comfy.pack import PREFIX, explained, filled, for_comfy
 from infinite_talk.nodes.host import host
 from infinite_talk.nodes.registry import NODES
+from tests.contract.source import ROOT
+from tests.unit.comfy.stand_in import Interrupted
 
 
 class Doubler:

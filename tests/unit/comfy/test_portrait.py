@@ -5,11 +5,11 @@ from __future__ import annotations
 import av
 import pytest
 import torch
-from tests.bundles import save_tiny_bundle
 
 from infinite_talk import UsageError
 from infinite_talk.frontends.comfy.pack import for_comfy
 from infinite_talk.frontends.comfy.portrait import InfiniteTalkPortrait, write_picture, write_sound
+from tests.bundles import save_tiny_bundle
 
 
 def speech(seconds: float = 0.5, channels: int = 1) -> dict:
