@@ -23,17 +23,17 @@ NODES: Mapping[str, Entry] = {
     "MultiTalkModelLoader": Entry("loaders", "Multi/InfiniteTalk Model Loader"),
     "WanVideoVAELoader": Entry("loaders", "WanVideo VAE Loader"),
     "WanVideoTinyVAELoader": Entry("loaders", "WanVideo Tiny VAE Loader"),
-    "LoadWanVideoT5TextEncoder": Entry("loaders", "WanVideo T5 Text Encoder Loader"),
-    "LoadWanVideoClipTextEncoder": Entry("loaders", "WanVideo CLIP Text Encoder Loader"),
-    "Wav2VecModelLoader": Entry("loaders", "Wav2vec2 Model Loader"),
-    "DownloadAndLoadWav2VecModel": Entry("loaders", "(Down)load Wav2Vec Model"),
-    "WanVideoBlockSwap": Entry("loaders", "WanVideo Block Swap"),
-    "WanVideoSetBlockSwap": Entry("loaders", "WanVideo Set BlockSwap"),
-    "WanVideoVRAMManagement": Entry("loaders", "WanVideo VRAM Management"),
-    "WanVideoTorchCompileSettings": Entry("loaders", "WanVideo Torch Compile Settings"),
-    "WanVideoExtraModelSelect": Entry("loaders", "WanVideo Extra Model Select"),
-    "WanVideoVACEModelSelect": Entry("loaders", "WanVideo VACE Module Select"),
-    "QwenLoader": Entry("loaders", "Qwen Loader"),
+    "LoadWanVideoT5TextEncoder": Entry("encoders", "WanVideo T5 Text Encoder Loader"),
+    "LoadWanVideoClipTextEncoder": Entry("encoders", "WanVideo CLIP Text Encoder Loader"),
+    "Wav2VecModelLoader": Entry("encoders", "Wav2vec2 Model Loader"),
+    "DownloadAndLoadWav2VecModel": Entry("encoders", "(Down)load Wav2Vec Model"),
+    "WanVideoBlockSwap": Entry("machine", "WanVideo Block Swap"),
+    "WanVideoSetBlockSwap": Entry("machine", "WanVideo Set BlockSwap"),
+    "WanVideoVRAMManagement": Entry("machine", "WanVideo VRAM Management"),
+    "WanVideoTorchCompileSettings": Entry("machine", "WanVideo Torch Compile Settings"),
+    "WanVideoExtraModelSelect": Entry("machine", "WanVideo Extra Model Select"),
+    "WanVideoVACEModelSelect": Entry("machine", "WanVideo VACE Module Select"),
+    "QwenLoader": Entry("encoders", "Qwen Loader"),
     "WanVideoLoraSelect": Entry("loras", "WanVideo Lora Select"),
     "WanVideoLoraSelectMulti": Entry("loras", "WanVideo Lora Select Multi"),
     "WanVideoLoraSelectByName": Entry("loras", "WanVideo Lora Select By Name"),
@@ -98,7 +98,7 @@ NODES: Mapping[str, Entry] = {
 }
 """The nodes by their class names, which workflows hold."""
 BESIDE: Mapping[str, Entry] = {
-    "CLIPVisionLoader": Entry("loaders", "Load CLIP Vision"),
+    "CLIPVisionLoader": Entry("encoders", "Load CLIP Vision"),
 }
 """Nodes that ComfyUI or other packs have themselves, for use without them; never registered in ComfyUI."""
 

@@ -77,6 +77,18 @@ class Adapter:
         there = {name: self.additions[name] for name in names if name in self.additions}
         return replace(self, additions=there, merge=False)
 
+    def narrowed(self, blocks: tuple[int, ...] | None, without: tuple[str, ...]) -> Adapter:
+        """What of it acts on these blocks (``None``: all) and on no weight with one of ``without`` in its name."""
+
+        def acts(name: str) -> bool:
+            inside = name.startswith("blocks.")
+            chosen = blocks is None or not inside or int(name.split(".", 2)[1]) in blocks
+            return chosen and not any(part in name for part in without)
+
+        if blocks is None and not without:
+            return self
+        return replace(self, additions={n: found for n, found in self.additions.items() if acts(n)})
+
     def must_merge(self, name: str) -> bool:
         """Whether what it adds to a parameter depends on the parameter, as a DoRA does."""
         return any(isinstance(addition.delta, Decomposed) for addition in self.additions.get(name, ()))
@@ -155,13 +167,14 @@ def open_lora(lora: LoRA, *, compat: Compat = Compat.FIXED) -> Adapter:
         strength = lora.strength if len(set(lora.strength)) > 1 else lora.strength[0]
     else:
         strength = lora.strength
-    return read_adapter(
+    adapter = read_adapter(
         files,
         source=lora.path.name,
         strength=strength if isinstance(strength, tuple) else float(strength),
         merge=lora.merge and not isinstance(strength, tuple),
         scaling=scaling_of(files.metadata, _peft_config(lora.path), lora.path.name, compat),
     )
+    return adapter.narrowed(lora.blocks, lora.without)
 
 
 def read_adapter(
