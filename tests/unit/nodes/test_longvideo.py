@@ -75,7 +75,7 @@ def engine_scene(
 
 
 @pytest.mark.parametrize(
-    ("frames", "people", "text", "audio"), [(40, 1, 1.0, 1.0), (20, 1, 3.0, 2.0), (17, 2, 1.0, 2.0)]
+    ("frames", "people", "text", "audio"), [(40, 1, 1.0, 1.0), (20, 1, 1.5, 1.2), (17, 2, 1.0, 1.2)]
 )
 def test_the_nodes_make_the_engines_video(rooms: Rooms, frames: int, people: int, text: float, audio: float):
     expected, asked = engine_scene(rooms, frames, people, text, audio)
