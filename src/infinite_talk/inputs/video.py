@@ -87,6 +87,29 @@ def open_film(path: Path, *, max_pixels: int) -> tuple[Film, list[str]]:
         return film, notes
 
 
+def film_rate(film: Film) -> Fraction:
+    """Pictures per second that the film itself states, the model's own where it says nothing or something absurd.
+
+    Raises:
+        InputError: as ``stored_pictures``.
+    """
+    with open_container(film.path, "video", stamp=film.stamp) as container:
+        rate = _first_film(container, film.path).average_rate
+        return Fraction(rate) if rate and 1 <= rate <= MAX_RATE else Fraction(FPS)
+
+
+def stored_pictures(film: Film) -> Iterator[NDArray[np.uint8]]:
+    """Every stored picture of a film in the order of showing, upright RGB ``(H, W, 3)``.
+
+    Raises:
+        InputError: ``video_changed``, ``video_too_large``.
+    """
+    with open_container(film.path, "video", stamp=film.stamp) as container:
+        for frame in _frames(container, _first_film(container, film.path)):
+            check_pixels(frame.height, frame.width, film.path, "video", film.max_pixels)
+            yield upright(frame, film)
+
+
 class FilmPictures:
     """A ``types.Pictures`` over a film: what it shows at time ``frame / 25``; its last picture holds.
 

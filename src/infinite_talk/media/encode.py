@@ -7,6 +7,7 @@ threads and the bit-exact paths of the encoder: the same frames give the same by
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,26 +45,46 @@ def write_segment(path: Path, frames: NDArray[np.uint8], *, crf: int) -> None:
     count, height, width, channels = frames.shape
     if count == 0 or channels != 3 or height % 2 or width % 2 or frames.dtype != np.uint8:
         raise ValueError(f"frames of {frames.shape} {frames.dtype}; expected uint8 (F, even H, even W, 3)")
+    write_pictures(path, frames, height=height, width=width, crf=crf)
+
+
+def write_pictures(
+    path: Path,
+    pictures: Iterable[NDArray[np.uint8]],
+    *,
+    height: int,
+    width: int,
+    crf: int,
+    rate: Fraction = Fraction(FPS),
+) -> int:
+    """Encode RGB pictures ``(height, width, 3)`` as they come, ``rate`` per second; see ``write_segment``.
+
+    Returns:
+        how many there were.
+    """
+    count = 0
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=FPS)
+        stream = container.add_stream("libx264", rate=rate)
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = width, height, "yuv420p"
         context.color_range = ColorRange.MPEG
         context.colorspace = Colorspace.ITU709
         context.color_primaries = ColorPrimaries.BT709
         context.color_trc = ColorTrc.BT709
-        context.time_base = Fraction(1, FPS)
+        context.time_base = 1 / rate
         context.thread_count, context.thread_type = THREADS, ThreadType.FRAME  # slices would cost quality
         context.gop_size = KEY_INTERVAL
         context.max_b_frames = 0
         context.flags |= Flags.bitexact | Flags.closed_gop
         context.options = {"crf": str(crf), "preset": "medium"}
-        for number, picture in enumerate(frames):
-            container.mux(stream.encode(yuv420p(picture, number)))
+        for number, picture in enumerate(pictures):
+            container.mux(stream.encode(yuv420p(picture, number, rate)))
+            count = number + 1
         container.mux(stream.encode(None))
+    return count
 
 
-def yuv420p(picture: NDArray[np.uint8], number: int = 0) -> av.VideoFrame:
+def yuv420p(picture: NDArray[np.uint8], number: int = 0, rate: Fraction = Fraction(FPS)) -> av.VideoFrame:
     """Full-range RGB ``(H, W, 3)`` as a studio-range BT.709 frame, shown at frame time ``number``."""
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     frame = rgb.reformat(
@@ -74,5 +95,5 @@ def yuv420p(picture: NDArray[np.uint8], number: int = 0) -> av.VideoFrame:
         interpolation=_SCALER,
         threads=1,
     )
-    frame.pts, frame.time_base = number, Fraction(1, FPS)
+    frame.pts, frame.time_base = number, 1 / rate
     return frame

@@ -14,7 +14,6 @@ from infinite_talk.errors import TakeError
 from infinite_talk.media.sound import AAC_FRAME, SoundFormat, blocks_for, format_for
 from infinite_talk.types import FPS, Soundtrack
 
-_FRAME_TIME = Fraction(1, FPS)
 _SILENT_TIMESCALE = 1000
 
 
@@ -25,6 +24,7 @@ def join(
     frames: int,
     soundtrack: Soundtrack | None,
     tags: Mapping[str, str],
+    rate: Fraction = Fraction(FPS),
 ) -> SoundFormat | None:
     """Write the mp4 file ``target``, index first ("faststart"), from files of ``encode.write_segment``.
 
@@ -32,11 +32,12 @@ def join(
     same bytes: no dates, no random identifiers.
 
     Args:
-        segments: at least one, in order; together ``frames`` frames at 25 per second.
+        segments: at least one, in order; together ``frames`` frames.
         target: the new file; not durable by itself, see ``durable.replacing``.
         frames: length of the result; the sound is cut or continued with silence to it.
         soundtrack: what is heard; ``None`` makes a silent file without a sound track.
         tags: ``title``, ``comment`` and other tags that mp4 knows.
+        rate: frames per second.
 
     Returns:
         In which form the sound went in.
@@ -60,8 +61,8 @@ def join(
         video = container.add_stream_from_template(first.streams.video[0])
         sound: Iterator[av.Packet] = iter(())
         if soundtrack and form:
-            sound = _sound(_add_audio(container, form), soundtrack, form, frames)
-        for packet in _by_time(_pictures(segments, video, frames), sound):
+            sound = _sound(_add_audio(container, form), soundtrack, form, frames, rate)
+        for packet in _by_time(_pictures(segments, video, frames, rate), sound):
             container.mux(packet)
     return form
 
@@ -79,7 +80,9 @@ def _by_time(pictures: Iterator[av.Packet], sound: Iterator[av.Packet]) -> Itera
         ahead = next(sound, None)
 
 
-def _pictures(segments: Sequence[Path], stream: av.VideoStream, frames: int) -> Iterator[av.Packet]:
+def _pictures(
+    segments: Sequence[Path], stream: av.VideoStream, frames: int, rate: Fraction
+) -> Iterator[av.Packet]:
     """All video packets, timed by counting. Segments of one encoder and size share their configuration."""
     configuration: bytes | None = None
     count = 0
@@ -95,7 +98,7 @@ def _pictures(segments: Sequence[Path], stream: av.VideoStream, frames: int) -> 
             for packet in container.demux(source):
                 if not packet.size:  # the end-of-file mark
                     continue
-                packet.stream, packet.time_base = stream, _FRAME_TIME
+                packet.stream, packet.time_base = stream, 1 / rate
                 packet.pts = packet.dts = count
                 packet.duration = 1
                 count += 1
@@ -116,10 +119,10 @@ def _add_audio(container: av.container.OutputContainer, form: SoundFormat) -> av
 
 
 def _sound(
-    stream: av.AudioStream, soundtrack: Soundtrack, form: SoundFormat, frames: int
+    stream: av.AudioStream, soundtrack: Soundtrack, form: SoundFormat, frames: int, rate: Fraction
 ) -> Iterator[av.Packet]:
     """AAC packets from a time of -1024 samples: the encoder's delay, which the file's edit list skips."""
-    for number, block in enumerate(blocks_for(soundtrack, form, frames)):
+    for number, block in enumerate(blocks_for(soundtrack, form, frames, rate)):
         samples = np.ascontiguousarray(block, dtype=np.float32).reshape(1, -1)  # channels side by side
         frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=form.layout)
         frame.sample_rate, frame.time_base, frame.pts = form.rate, Fraction(1, form.rate), number * AAC_FRAME

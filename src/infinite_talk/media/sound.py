@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import soxr
@@ -39,9 +40,9 @@ class SoundFormat:
         """96 kbit/s per channel, less at rates below 24 kHz (AAC caps a packet at 6144 bits per channel)."""
         return self.channels * min(96_000, 4 * self.rate)
 
-    def samples(self, frames: int) -> int:
-        """Length in samples of ``frames`` video frames."""
-        return round(frames * self.rate / FPS)
+    def samples(self, frames: int, fps: Fraction = Fraction(FPS)) -> int:
+        """Length in samples of ``frames`` video frames, ``fps`` of them per second."""
+        return round(frames * self.rate / fps)
 
 
 def format_for(rate: int, channels: int) -> SoundFormat:
@@ -56,15 +57,17 @@ def format_for(rate: int, channels: int) -> SoundFormat:
     return SoundFormat(legal, kept, tuple(notes))
 
 
-def blocks_for(soundtrack: Soundtrack, form: SoundFormat, frames: int) -> Iterator[Block]:
+def blocks_for(
+    soundtrack: Soundtrack, form: SoundFormat, frames: int, fps: Fraction = Fraction(FPS)
+) -> Iterator[Block]:
     """The sound of ``frames`` video frames in ``form``, in blocks of ``AAC_FRAME`` (the last shorter)."""
-    length = round(frames * soundtrack.rate / FPS)
+    length = round(frames * soundtrack.rate / fps)
     blocks = fitted(soundtrack.blocks(), soundtrack.channels, length)
     if form.channels != soundtrack.channels:
         blocks = map(mixed, blocks)
     if form.rate != soundtrack.rate:
         blocks = resampled(blocks, soundtrack.rate, form)
-    return cut(fitted(blocks, form.channels, form.samples(frames)), AAC_FRAME)
+    return cut(fitted(blocks, form.channels, form.samples(frames, fps)), AAC_FRAME)
 
 
 def fitted(blocks: Iterable[Block], channels: int, length: int) -> Iterator[Block]:

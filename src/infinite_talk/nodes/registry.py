@@ -16,6 +16,8 @@ class Entry:
 
     module: str
     title: str
+    class_name: str = ""
+    """Where the node's name is none that Python could give a class."""
 
 
 NODES: Mapping[str, Entry] = {
@@ -100,6 +102,50 @@ NODES: Mapping[str, Entry] = {
 """The nodes by their class names, which workflows hold."""
 BESIDE: Mapping[str, Entry] = {
     "CLIPVisionLoader": Entry("encoders", "Load CLIP Vision"),
+    "LoadImage": Entry("helpers.loading", "Load Image"),
+    "LoadAudio": Entry("helpers.loading", "Load Audio"),
+    "VHS_LoadAudio": Entry("helpers.loading", "Load Audio (Path)"),
+    "VHS_LoadAudioUpload": Entry("helpers.loading", "Load Audio (Upload)"),
+    "VHS_LoadVideo": Entry("helpers.loading", "Load Video (Upload)"),
+    "ImageResizeKJv2": Entry("helpers.pictures", "Resize Image v2"),
+    "ImageResizeKJ": Entry("helpers.pictures", "Resize Image"),
+    "ImageScale": Entry("helpers.pictures", "Upscale Image"),
+    "GetImageRangeFromBatch": Entry("helpers.pictures", "Get Image or Mask Range From Batch"),
+    "GetImageSizeAndCount": Entry("helpers.pictures", "Get Image Size & Count"),
+    "GetImageSize": Entry("helpers.pictures", "Get Image Size"),
+    "ImageConcatMulti": Entry("helpers.pictures", "Image Concatenate Multi"),
+    "TrimAudioDuration": Entry("helpers.sound", "Trim Audio Duration"),
+    "AudioCrop": Entry("helpers.sound", "AudioCrop"),
+    "AudioConcat": Entry("helpers.sound", "Audio Concat"),
+    "GetAudioDuration": Entry("helpers.sound", "Get Audio Duration"),
+    "MelBandRoFormerModelLoader": Entry("helpers.separation", "Mel-Band RoFormer Model Loader"),
+    "MelBandRoFormerSampler": Entry("helpers.separation", "Mel-Band RoFormer Sampler"),
+    "AudioSeparation": Entry("helpers.separation", "AudioSeparation"),
+    "INTConstant": Entry("helpers.values", "INT Constant"),
+    "FloatConstant": Entry("helpers.values", "Float Constant"),
+    "StringConstant": Entry("helpers.values", "String Constant"),
+    "StringConstantMultiline": Entry("helpers.values", "String Constant Multiline"),
+    "BOOLConstant": Entry("helpers.values", "BOOL Constant"),
+    "PrimitiveInt": Entry("helpers.values", "Int"),
+    "PrimitiveFloat": Entry("helpers.values", "Float"),
+    "PrimitiveString": Entry("helpers.values", "String"),
+    "PrimitiveStringMultiline": Entry("helpers.values", "String (Multiline)"),
+    "PrimitiveBoolean": Entry("helpers.values", "Boolean"),
+    "PreviewAny": Entry("helpers.values", "Preview Any"),
+    "SimpleMath+": Entry("helpers.arithmetic", "Simple Math", "SimpleMath"),
+    "MathExpression|pysssss": Entry("helpers.arithmetic", "Math Expression", "MathExpression"),
+    "SimpleCalculatorKJ": Entry("helpers.arithmetic", "Simple Calculator KJ"),
+    "ImpactInt": Entry("helpers.arithmetic", "ImpactInt"),
+    "ImpactFloat": Entry("helpers.arithmetic", "ImpactFloat"),
+    "CM_IntToFloat": Entry("helpers.arithmetic", "IntToFloat", "IntToFloat"),
+    "CM_FloatToInt": Entry("helpers.arithmetic", "FloatToInt", "FloatToInt"),
+    "CM_IntBinaryOperation": Entry("helpers.arithmetic", "IntBinaryOperation", "IntBinaryOperation"),
+    "VHS_VideoCombine": Entry("helpers.saving", "Video Combine"),
+    "CreateVideo": Entry("helpers.saving", "Create Video"),
+    "SaveVideo": Entry("helpers.saving", "Save Video"),
+    "SaveImage": Entry("helpers.saving", "Save Image"),
+    "PreviewImage": Entry("helpers.saving", "Preview Image"),
+    "PreviewAudio": Entry("helpers.saving", "Preview Audio"),
 }
 """Nodes that ComfyUI or other packs have themselves, for use without them; never registered in ComfyUI."""
 
@@ -113,7 +159,7 @@ def node_class(name: str) -> type[Any]:
     entry = NODES.get(name) or BESIDE.get(name)
     if entry is None:
         raise UsageError(f"There is no node called {name!r}.", code="unknown_node")
-    found: type[Any] = getattr(import_module(f"infinite_talk.nodes.{entry.module}"), name)
+    found: type[Any] = getattr(import_module(f"infinite_talk.nodes.{entry.module}"), entry.class_name or name)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infinite_talk import UsageError, __version__
+from infinite_talk import Settings, UsageError, __version__
 
 from .config import Options, load_options, parse_assignments
 from .flags import (
@@ -29,6 +29,8 @@ from .flags import (
     REQUEST,
     TALK,
     TO,
+    WORKFLOW,
+    WORKFLOW_OUTPUT,
     with_flags,
 )
 from .requests import Files, build_settings, planned
@@ -44,6 +46,8 @@ app = typer.Typer(
 models = typer.Typer(no_args_is_help=True, help="Get, check, explain and convert model files.")
 MAKE, GET, SEE = "Make a video", "Models", "Look"
 app.add_typer(models, name="models", rich_help_panel=GET)
+workflow = typer.Typer(no_args_is_help=True, help="Run and check workflows of ComfyUI without it.")
+app.add_typer(workflow, name="workflow", rich_help_panel=MAKE)
 
 
 def _show_version(wanted: bool) -> None:
@@ -221,9 +225,36 @@ def convert(
     return convert(wanted, Run.of(flags))
 
 
+@workflow.command("run")
+@with_flags(*WORKFLOW, *DEVICE, WORKFLOW_OUTPUT, FORCE, *TALK)
+def run_workflow(
+    file: Annotated[Path, typer.Argument(help="The workflow, JSON.", show_default=False)],
+    **flags: Any,  # noqa: ANN401
+) -> int:
+    """Run a workflow that ComfyUI has saved, in the editor's or the API form, and write its video.
+
+    The nodes are this program's own; docs/workflows.md lists those that it knows.
+    """
+    from .workflow import Wanted, run_workflow
+
+    return run_workflow(Wanted.of(file, flags), _machine(flags), Run.of(flags))
+
+
+@workflow.command("check")
+@with_flags(*WORKFLOW, *TALK)
+def check_workflow(
+    file: Annotated[Path, typer.Argument(help="The workflow, JSON.", show_default=False)],
+    **flags: Any,  # noqa: ANN401
+) -> int:
+    """Say what a workflow needs: unknown nodes, missing models and media, values out of range. Nothing is loaded."""
+    from .workflow import Wanted, check_workflow
+
+    return check_workflow(Wanted.of(file, flags), _machine(flags), Run.of(flags))
+
+
 def commands() -> dict[str, Callable[..., int]]:
     """Every command by the words that call it: ``generate``, ``models pull``."""
-    return _commands(app) | _commands(models, "models ")
+    return _commands(app) | _commands(models, "models ") | _commands(workflow, "workflow ")
 
 
 def _commands(group: typer.Typer, before: str = "") -> dict[str, Callable[..., int]]:
@@ -237,6 +268,12 @@ def _commands(group: typer.Typer, before: str = "") -> dict[str, Callable[..., i
 def _dirs(flags: dict[str, Any]) -> tuple[Path, ...]:
     """The models folders, from the flag or from where options come from else."""
     return tuple(load_options({"models_dir": flags["models_dir"]}).models_dir or ())
+
+
+def _machine(flags: dict[str, Any]) -> Settings:
+    """How this machine runs a workflow: of the options, those that nodes do not have themselves."""
+    names = ("models_dir", "device", "threads")
+    return build_settings(load_options({name: flags[name] for name in names if flags.get(name) is not None}))
 
 
 def _files(flags: dict[str, Any]) -> Files:

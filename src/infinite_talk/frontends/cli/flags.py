@@ -371,6 +371,34 @@ BENCH = (
     Flag("seed", int, MEASURE, "Of weights and inputs. Default 1.", "--seed"),
     Flag("output", Path, OUTPUT, "JSON to write, after each case anew.", "--output -o", "FILE"),
 )
+WORKFLOW = (
+    Flag(
+        "values",
+        list[str],
+        WHAT,
+        "An input of a node by id, title or type: 128.steps=4. May be repeated.",
+        "--set",
+        "NODE.INPUT=VALUE",
+    ),
+    Flag("image", Path, WHAT, "Picture in place of the one that the workflow loads.", "--image -i", "FILE"),
+    Flag("video", Path, WHAT, "Video in place of the one that the workflow loads.", "--video", "FILE"),
+    Flag("audio", Path, WHAT, "Recording in place of the one that the workflow loads.", "--audio -a", "FILE"),
+    Flag(
+        "input_dir",
+        list[Path],
+        WHAT,
+        "Folder in which the workflow's media are looked for, before its own folder and input/ beside it.",
+        "--input-dir",
+        "FOLDER",
+    ),
+    Flag(
+        "models", str, MODELS, "embedded: the embedded model stands for every model.", "--models", "embedded"
+    ),
+    MODELS_DIR,
+)
+WORKFLOW_OUTPUT = Flag(
+    "output", Path, OUTPUT, "Video to write; default WORKFLOW.mp4 here.", "--output -o", "FILE"
+)
 TALK = (
     JSON,
     Flag("quiet", bool, OUTPUT, "Warnings and errors only.", "--quiet -q", default=False),
