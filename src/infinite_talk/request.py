@@ -66,6 +66,12 @@ class TeaCache:
     0 skips nothing. The first five steps are always computed."""
     coefficients: tuple[float, ...] | None = None
     """Polynomial from a move of the embedding to a change of the answer, highest power first; ``None``: the model's."""
+    embedding: Literal["e", "e0"] = "e0"
+    """Which embedding of the time ``coefficients`` are for: itself, or the modulation of the blocks made from it."""
+    first: int | None = None
+    """First step that may be skipped, from 0; ``None``: after the first five."""
+    last: int | None = None
+    """Last step that may be skipped; ``None``: the last."""
     kind: Literal["teacache"] = "teacache"
     """Tells the caches apart in JSON, as in the others."""
 
@@ -84,6 +90,12 @@ class MagCache:
     """Size of what the blocks do at a step over that at the step before, beginning with 1; ``None``: the model's."""
     shift: float | None = None
     """Shift of the schedule on which ``ratios`` were measured; ``None``: the model's, or the request's."""
+    other_ratios: tuple[float, ...] | None = None
+    """Ratios of the passes without the prompt; a step is skipped when both allow it. ``None``: as ``ratios``."""
+    first: int | None = None
+    """First step that may be skipped, from 0, instead of ``retention``."""
+    last: int | None = None
+    """Last step that may be skipped; ``None``: the last."""
     kind: Literal["magcache"] = "magcache"
 
 
@@ -95,6 +107,10 @@ class EasyCache:
     """Skip while the expected relative change of the answer, added up, is below; 0 skips nothing."""
     retention: float = 0.2
     """Share of the steps, from the first on, that are always computed."""
+    first: int | None = None
+    """First step that may be skipped, from 0, instead of ``retention``."""
+    last: int | None = None
+    """Last step that may be skipped; ``None``: the last."""
     kind: Literal["easycache"] = "easycache"
 
 

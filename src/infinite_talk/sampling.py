@@ -55,6 +55,8 @@ class GuidanceChoice:
 
     text: tuple[float, ...] = (1.0,)
     audio: tuple[float, ...] = (1.0,)
+    official_audio: bool = False
+    """``audio`` holds official ``audio_guide_scale``s, which ``denoise/stepwise.py`` converts."""
     batched: bool = False
     """Ask the branches of a step as one batch."""
     zero_star: bool = False
@@ -66,6 +68,9 @@ class GuidanceChoice:
     """TCFG: keep of the unconditional answer only what lies along the conditional one."""
     raag_alpha: float = 0.0
     """RAAG: weaken the guidance where the answers differ much; 0 is off."""
+    face: tuple[float, ...] = (1.0,)
+    """Scale of the face that an adapter follows (FantasyPortrait), which costs a pass of its own; 1 is none."""
+    face_share: Share = WHOLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

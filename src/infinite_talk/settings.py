@@ -82,6 +82,10 @@ class LoRA:
     """One number, or one for each denoising step; the last one holds on."""
     merge: bool = True
     """Add it to the weights when they are loaded; else compute it beside them. A strength per step is never merged."""
+    blocks: tuple[int, ...] | None = None
+    """Blocks that it acts on, from 0; ``None``: all. What is outside of blocks it always changes."""
+    without: tuple[str, ...] = ()
+    """Parts of names of weights that it leaves alone, such as ``ffn``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,29 +29,44 @@ class Branch(StrEnum):
     """The negative prompt and no speech."""
     DROP_AUDIO = "drop_audio"
     """The prompt and no speech."""
+    DROP_FACE = "drop_face"
+    """The prompt and the speech, without the face that an adapter follows (``face.py``)."""
 
     @property
     def has_text(self) -> bool:
-        return self in (Branch.COND, Branch.DROP_AUDIO)
+        return self in (Branch.COND, Branch.DROP_AUDIO, Branch.DROP_FACE)
 
     @property
     def has_speech(self) -> bool:
-        return self in (Branch.COND, Branch.DROP_TEXT)
+        return self in (Branch.COND, Branch.DROP_TEXT, Branch.DROP_FACE)
 
 
 Answers = Mapping[Branch, torch.Tensor]
 
 
-class Guidance(Protocol):
-    """A rule for one window; rules with a memory (APG) start afresh in the next."""
+class Rule(Protocol):
+    """What one step asks, and what becomes of the answers."""
 
     @property
     def branches(self) -> tuple[Branch, ...]:
-        """Branches that ``combine`` needs, in the order in which they are asked."""
+        """Branches that ``combine`` needs, in the order in which they are asked. None: the step stands still."""
         ...
 
     def combine(self, answers: Answers) -> torch.Tensor:
         """The guided velocity from the velocity of each branch; call once per step, in order."""
+        ...
+
+
+class Guidance(Protocol):
+    """The rules of one window; those with a memory (APG) start afresh in the next."""
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Branches that any step asks, the one that all ask first."""
+        ...
+
+    def at(self, step: int) -> Rule:
+        """The rule of a step."""
         ...
 
 
@@ -79,6 +94,9 @@ class ClassifierFree:
         self._text, self._audio = text, audio
         self.branches = branches(text, audio, compat)
 
+    def at(self, step: int) -> Rule:  # noqa: ARG002 - all steps alike
+        return self
+
     def combine(self, answers: Answers) -> torch.Tensor:
         match self.branches:
             case (Branch.COND,):
@@ -101,6 +119,9 @@ class Projected:
         self._text, self._audio = text, audio
         self._text_pull, self._audio_pull = _Pull(apg), _Pull(apg)
         self.branches = branches(text, audio, compat)
+
+    def at(self, step: int) -> Rule:  # noqa: ARG002 - all steps alike
+        return self
 
     def combine(self, answers: Answers) -> torch.Tensor:
         cond = answers[Branch.COND]

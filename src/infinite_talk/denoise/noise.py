@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from infinite_talk.denoise.steppers import StepNoise
 from infinite_talk.types import Window
 
 
@@ -35,6 +36,22 @@ def noise_for(seed: int, window_index: int, shape: Sequence[int]) -> torch.Tenso
     key = np.array([seed % 2**64, window_index], dtype=np.uint64)
     values = np.random.Generator(np.random.Philox(key=key)).standard_normal(tuple(shape), dtype=np.float32)
     return torch.from_numpy(values)
+
+
+def step_noise(seed: int, window_index: int) -> StepNoise:
+    """The noise that stochastic solvers add: a stream of its own for each step of a window.
+
+    Philox is keyed as in ``noise_for``, and the upper word of its counter is the step + 1, so that no stream meets
+    another or the window's first noise.
+    """
+    key = np.array([seed % 2**64, window_index], dtype=np.uint64)
+
+    def noise(step: int, shape: Sequence[int]) -> torch.Tensor:
+        counter = np.array([0, 0, 0, step + 1], dtype=np.uint64)
+        stream = np.random.Generator(np.random.Philox(key=key, counter=counter))
+        return torch.from_numpy(stream.standard_normal(tuple(shape), dtype=np.float32))
+
+    return noise
 
 
 def seeded(seed: int) -> NoiseSource:
@@ -62,3 +79,43 @@ def ahead(source: NoiseSource, windows: Sequence[Window]) -> Iterator[NoiseSourc
             return noise
 
         yield give
+
+
+def free_noise(
+    noise: torch.Tensor, *, frames: int, overlap: int, seed: int, window_index: int = 0
+) -> torch.Tensor:
+    """FreeNoise (Qiu et al., arXiv 2310.15169): noise of a long video that repeats itself in another order.
+
+    After the first ``frames`` latent frames of ``noise`` ``(16, T, h, w)``, every ``frames - overlap`` are those
+    ``frames`` before, shuffled: stretches that a model sees have the same noise, and so go well together.
+    """
+    key = np.array([seed % 2**64, window_index], dtype=np.uint64)
+    order = np.random.Generator(np.random.Philox(key=key).jumped())  # apart from the numbers of ``noise_for``
+    repeated, delta = noise.clone(), frames - overlap
+    for place in range(frames, noise.shape[1], delta):
+        count = min(delta, noise.shape[1] - place)
+        start = place - frames
+        source = start + torch.from_numpy(order.permutation(count))
+        repeated[:, place : place + count] = repeated[:, source]
+    return repeated
+
+
+class Drawn:
+    """A noise source with a memory: each window's noise follows that of the window before from one generator.
+
+    The node pack's way. Its state can travel in a dictionary of samples to another sampler, which goes on from there.
+    """
+
+    def __init__(self, seed: int, state: torch.Tensor | None = None) -> None:
+        """``state``: where another generator stood; then ``seed`` is not used."""
+        self._generator = torch.Generator("cpu").manual_seed(seed % 2**64)
+        if state is not None:
+            self._generator.set_state(state)
+
+    def __call__(self, window: Window, shape: Sequence[int]) -> torch.Tensor:  # noqa: ARG002 - the order tells
+        return torch.randn(tuple(shape), generator=self._generator, dtype=torch.float32)
+
+    @property
+    def state(self) -> torch.Tensor:
+        """Where it stands, for another one to go on from."""
+        return self._generator.get_state()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from infinite_talk.denoise.differences import rescaled_score
+from infinite_talk.denoise.face import with_face
 from infinite_talk.denoise.guidance import Guidance, guidance
-from infinite_talk.denoise.schedules import timesteps
-from infinite_talk.denoise.steppers import Euler, Stepper
+from infinite_talk.denoise.schedules import NOISE_TIME, Schedule, schedule_of, timesteps
+from infinite_talk.denoise.steppers import Euler, StepNoise, Stepper
+from infinite_talk.denoise.stepwise import Stepwise
 from infinite_talk.request import APG, Compat, Request
+from infinite_talk.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +26,10 @@ class Sampler:
     audio_guidance: float
     apg: APG | None = None
     compat: Compat = Compat.FIXED
+    sampling: Sampling | None = None
+    """What more is asked; then it says the guidance too."""
+    schedule: Schedule | None = None
+    """Where ``times`` are from and who walks them; ``None``: the official schedule and Euler."""
     _placed: dict[torch.device, tuple[torch.Tensor, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -36,9 +45,39 @@ class Sampler:
             request.compat,
         )
 
+    @classmethod
+    def of_sampling(cls, sampling: Sampling) -> Sampler:
+        """The sampler of those who choose more than a request offers.
+
+        Raises:
+            UsageError: the schedule is unknown, or has no steps left.
+        """
+        schedule = schedule_of(sampling.schedule)
+        end = torch.full_like(schedule.times[:1], float(schedule.sigmas[-1]) * NOISE_TIME)
+        guided = sampling.guidance
+        return cls(
+            torch.cat([schedule.times, end]),
+            guided.text[0],
+            guided.audio[0],
+            sampling=sampling,
+            schedule=schedule,
+        )
+
     @property
     def steps(self) -> int:
         return len(self.times) - 1
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Share of noise before each step, and after the last: ``steps + 1`` of them."""
+        if self.schedule is not None:
+            return tuple(self.schedule.sigmas.tolist())
+        return tuple((self.times / NOISE_TIME).tolist())
+
+    @property
+    def noise_scale(self) -> float:
+        """Factor of the noise that a window starts from."""
+        return 1.0 if self.schedule is None else self.schedule.noise_scale
 
     def times_on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
         """The time of each step ``(1,)`` on a device: the same tensors in every window, so that what is made
@@ -48,9 +87,25 @@ class Sampler:
         return self._placed[device]
 
     def guidance(self) -> Guidance:
-        """The guidance rule of one window."""
+        """The guidance rules of one window."""
+        if self.sampling is not None:
+            choice = self.sampling.guidance
+            return with_face(Stepwise(choice, self.steps), choice.face, choice.face_share, self.steps)
         return guidance(self.text_guidance, self.audio_guidance, self.apg, self.compat)
 
-    def stepper(self) -> Stepper:
-        """The solver of one window."""
-        return Euler(self.times)
+    def stepper(self, noise: StepNoise | None = None) -> Stepper:
+        """The solver of one window; ``noise`` is for those that add some between the steps."""
+        if self.schedule is None:
+            return Euler(self.times)
+        return self.schedule.solver(_none_given if noise is None else noise)
+
+    def corrected(self, velocity: torch.Tensor, latent: torch.Tensor, step: int) -> torch.Tensor:
+        """What is done to the guided velocity before the solver sees it."""
+        rescaling = None if self.sampling is None else self.sampling.score_rescaling
+        if rescaling is None:
+            return velocity
+        return rescaled_score(velocity, latent, self.sigmas[step], rescaling)
+
+
+def _none_given(step: int, shape: Sequence[int]) -> torch.Tensor:
+    raise AssertionError(f"the solver adds noise, and none was given for step {step} {tuple(shape)}")

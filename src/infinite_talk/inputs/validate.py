@@ -115,7 +115,11 @@ def _check_step_cache(cache: StepCache) -> None:
             f"step_cache must be a TeaCache, a MagCache or an EasyCache; came {type(cache).__name__}."
         )
     _check_number("step_cache.threshold", cache.threshold, 0.0, 1e9, whole=False)
+    _check_number("step_cache.first", cache.first, 0, 10**6, whole=True)
+    _check_number("step_cache.last", cache.last, 0, 10**6, whole=True)
     if isinstance(cache, TeaCache):
+        if cache.embedding not in ("e", "e0"):
+            raise UsageError(f"step_cache.embedding must be e or e0; came {cache.embedding!r}.")
         _check_list("step_cache.coefficients", cache.coefficients, -1e12, 1e12, most=20)
         return
     _check_number("step_cache.retention", cache.retention, 0.0, 1.0, whole=False)
@@ -123,6 +127,7 @@ def _check_step_cache(cache: StepCache) -> None:
         _check_number("step_cache.longest", cache.longest, 0, 1000, whole=True)
         _check_number("step_cache.shift", cache.shift, *_REAL["shift"], whole=False)
         _check_list("step_cache.ratios", cache.ratios, 1e-6, 1e6, most=1000)
+        _check_list("step_cache.other_ratios", cache.other_ratios, 1e-6, 1e6, most=1000)
 
 
 def _check_list(name: str, values: object, low: float, high: float, *, most: int) -> None:

@@ -7,7 +7,7 @@ shares the loaded weights with the first as long as they are the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
@@ -32,8 +32,8 @@ from infinite_talk.progress import Progress
 from infinite_talk.rooms import Codec, Resident
 from infinite_talk.runtime import Runtime
 from infinite_talk.settings import Attention, LoRA, Memory, Settings
+from infinite_talk.weights.adapters import open_lora_beside
 from infinite_talk.weights.checkpoint import Checkpoint, Part
-from infinite_talk.weights.lora import open_lora
 from infinite_talk.weights.model import Model
 from infinite_talk.weights.reader import shapes_of
 
@@ -53,7 +53,15 @@ class Loadable(Generic[M]):
     opened: Checkpoint
     device: torch.device
     dtype: torch.dtype
+    kept: str
+    """In which form its weights are, for people: ``"as stored"``, ``"fp8_e4m3fn"``."""
+    make: Callable[[torch.device], M]
     resident: Resident[M]
+
+    def on(self, device: torch.device) -> Loadable[M]:
+        """The same model on another device, built anew."""
+        make = self.make
+        return replace(self, device=device, resident=Resident(lambda: make(device), keep=True))
 
     @contextmanager
     def at_hand(self) -> Iterator[M]:
@@ -225,7 +233,7 @@ class WanModel:
         """
         shapes = shapes_of(self.opened.weights)
         for lora in loras:
-            open_lora(lora).check(shapes)
+            open_lora_beside(lora).check(shapes)
         return replace(self, settings=replace(self.settings, loras=loras))
 
     def with_memory(self, memory: Memory) -> WanModel:
@@ -290,7 +298,7 @@ class WanModel:
         home = self.home
         if home.runtime is None or home.key != key:
             self.release()
-            loras = tuple(open_lora(lora) for lora in self.settings.loras)
+            loras = tuple(open_lora_beside(lora) for lora in self.settings.loras)
             model = Model(
                 name=self.name,
                 version=f"{self.opened.dialect}, {self.opened.precision}",

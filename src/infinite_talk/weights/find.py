@@ -119,6 +119,11 @@ def find_lora(lora: LoRA, models_dirs: Iterable[Path], cache: Path | None = None
     return replace(lora, path=_the_one(paths, lora.path, "LoRA", "--lora", roots))
 
 
+def find_tokenizer(roots: Iterable[Path], cache: Path | None = None) -> Path | None:
+    """The folder of the text encoder's tokenizer, in these folders or among what was pulled."""
+    return _search(Settings(models_dirs=tuple(roots)), 1, cache).tokenizer()
+
+
 @dataclass(slots=True)
 class _Search:
     """One search: the places, and what was scanned of them so far."""

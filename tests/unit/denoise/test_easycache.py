@@ -12,7 +12,8 @@ from infinite_talk.denoise.caches import SkipCount, step_cache
 from infinite_talk.denoise.caches.easycache import ByRate
 from infinite_talk.denoise.denoiser import Plain, Question
 from infinite_talk.denoise.guidance import Branch
-from infinite_talk.denoise.loop import _hold, denoise
+from infinite_talk.denoise.keeping import Motion
+from infinite_talk.denoise.loop import denoise
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.request import EasyCache
 from infinite_talk.types import Guide
@@ -42,8 +43,8 @@ class Twin:
 
     @torch.inference_mode()
     def run(self, plain: Plain, rule: Sampler, guide: Guide, noise: torch.Tensor) -> torch.Tensor:
-        guidance, stepper = rule.guidance(), rule.stepper()
-        latent = _hold(noise, guide.motion)
+        guidance, stepper, hold = rule.guidance(), rule.stepper(), Motion(guide.motion)
+        latent = hold(noise, -1, 1.0)
         for step in range(rule.steps):
             self.latents.append(latent)
             if self.skips(step, rule.steps):
@@ -57,7 +58,7 @@ class Twin:
                     for b in guidance.branches
                 }
             self.answers.append(answers)
-            latent = _hold(stepper.step(latent, guidance.combine(answers), step), guide.motion)
+            latent = hold(stepper.step(latent, guidance.combine(answers), step), step, 0.0)
         return latent
 
 
@@ -85,7 +86,7 @@ def test_only_the_first_branch_asks_the_device_and_only_after_the_first_steps(
 ) -> None:
     """Each question is a wait for the device; a branch that asked for itself could also decide otherwise."""
     asked: list[int] = []
-    policy = ByRate(Branch.COND, 8, 0.1, 0.25)
+    policy = ByRate(Branch.COND, 8, 0.1, first=2)
     whether = torch.Tensor.__bool__
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda self: (asked.append(1), whether(self))[1])
     random = torch.Generator().manual_seed(0)
@@ -93,6 +94,6 @@ def test_only_the_first_branch_asks_the_device_and_only_after_the_first_steps(
         latent, velocity = torch.randn(2, 16, 1, 2, 2, generator=random)
         for branch in (Branch.COND, Branch.DROP_TEXT, Branch.UNCOND):
             question = Question(step, torch.zeros(1), branch, None)
-            policy.next(latent, question)
-            policy.learn(latent, question, velocity)
+            decision = policy.next(latent, question)
+            policy.learn(latent, question, velocity, skipped=decision.skip)
         assert len(asked) == max(0, step - 1)

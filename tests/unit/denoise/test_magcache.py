@@ -36,7 +36,7 @@ def test_the_rule_against_its_twin(
     ratios: list[float], threshold: float, longest: int, retention: float
 ) -> None:
     first = max(1, math.ceil(retention * len(ratios)))
-    assert list(skipped_steps(ratios, threshold, longest, retention)) == by_the_paper(
+    assert list(skipped_steps([ratios], threshold, longest, math.ceil(retention * len(ratios)))) == by_the_paper(
         ratios, threshold, longest, first
     )
 
@@ -44,10 +44,10 @@ def test_the_rule_against_its_twin(
 def test_a_schedule_by_hand() -> None:
     measured = [1.0, 1.0, 0.95, 0.95, 0.9, 0.9]
     # From step 2: 0.05 (skip), 0.05 + 0.0975 >= 0.12 (compute), 0.1 (skip), 0.1 + 0.19 (compute).
-    assert skipped_steps(measured, 0.12, 4, 0.3) == (False, False, True, False, True, False)
-    assert skipped_steps(measured, 1.0, 1, 0.3) == (False, False, True, False, True, False)
-    assert not any(skipped_steps(measured, 1.0, 0, 0.0))
-    assert not any(skipped_steps(measured, 0.0, 4, 0.0))
+    assert skipped_steps([measured], 0.12, 4, first=2) == (False, False, True, False, True, False)
+    assert skipped_steps([measured], 1.0, 1, first=2) == (False, False, True, False, True, False)
+    assert not any(skipped_steps([measured], 1.0, 0, first=0))
+    assert not any(skipped_steps([measured], 0.0, 4, first=0))
 
 
 @settings(max_examples=40)

@@ -8,7 +8,7 @@ branch by itself.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -28,6 +28,9 @@ class Decision:
     skip: bool
     keep: bool = True
     """Whether a later question may use that memory; else it is given back."""
+    unbroken: bool = False
+    """Whether the memory must have been used at the step before: one that has missed a step is older than the policy
+    thinks. Branches miss steps whose guidance scale is 1, context windows those that do not ask them."""
 
 
 class Policy(Protocol):
@@ -35,8 +38,11 @@ class Policy(Protocol):
 
     def next(self, latent: torch.Tensor, question: Question) -> Decision: ...
 
-    def learn(self, latent: torch.Tensor, question: Question, velocity: torch.Tensor) -> None:
-        """Hear the answer of a question, computed or repeated."""
+    def learn(
+        self, latent: torch.Tensor, question: Question, velocity: torch.Tensor, *, skipped: bool
+    ) -> None:
+        """Hear the answer of a question, and whether it was ``skipped``: one is computed in spite of the decision
+        when its memory is not there."""
         ...
 
 
@@ -70,11 +76,21 @@ class SkipCount:
 class StepCache:
     """A denoiser that repeats what the model did at an earlier step when its policy says so. One per run."""
 
-    def __init__(self, plain: Plain, policy: Policy, change: Change, count: SkipCount | None = None) -> None:
+    def __init__(
+        self,
+        plain: Plain,
+        policy: Policy,
+        change: Change,
+        count: SkipCount | None = None,
+        keep_on: torch.device | None = None,
+    ) -> None:
+        """``keep_on``: where memories lie; ``None``: where they were made. The numbers are the same."""
         self._plain = plain
         self._policy, self._change = policy, change
-        self._count = count or SkipCount()
+        self._count = SkipCount() if count is None else count
+        self._keep_on = keep_on
         self._kept: dict[Hashable, torch.Tensor] = {}
+        self._used: dict[Hashable, int] = {}  # the step at which a memory was last made or used
 
     def condition(self, guide: Guide, branch: Branch) -> Condition:
         return self._plain.condition(guide, branch)
@@ -84,21 +100,32 @@ class StepCache:
 
     def velocities(self, latent: torch.Tensor, questions: Sequence[Question]) -> Answers:
         decisions = {question.branch: self._policy.next(latent, question) for question in questions}
+        if any(one.skip and not self._fresh(one, questions[0].step) for one in decisions.values()):
+            decisions = {branch: replace(one, skip=False) for branch, one in decisions.items()}
         found: dict[Branch, torch.Tensor] = {}
         for question in questions:
             branch, decision = question.branch, decisions[question.branch]
             self._count.note(branch, skipped=decision.skip)
             if decision.skip:
-                found[branch] = self._change.repeat(latent, question, self._kept[decision.slot])
+                change = self._kept[decision.slot].to(latent.device, non_blocking=True)
+                found[branch] = self._change.repeat(latent, question, change)
+                self._used[decision.slot] = question.step
             if not (decision.skip and decision.keep):
                 self._kept.pop(decision.slot, None)  # before the model works: it may need the memory
         found |= self._computed(latent, [q for q in questions if not decisions[q.branch].skip], decisions)
         for question in questions:
-            self._policy.learn(latent, question, found[question.branch])
+            skipped = decisions[question.branch].skip
+            self._policy.learn(latent, question, found[question.branch], skipped=skipped)
         return found
 
     def forget(self) -> None:
         self._plain.forget()
+
+    def _fresh(self, decision: Decision, step: int) -> bool:
+        """Whether what a decision wants to use is there, and as new as its policy thinks."""
+        if decision.slot not in self._kept:
+            return False
+        return not decision.unbroken or self._used[decision.slot] == step - 1
 
     def _computed(
         self, latent: torch.Tensor, questions: Sequence[Question], decisions: Mapping[Branch, Decision]
@@ -110,7 +137,9 @@ class StepCache:
         found, changes = self._change.compute(latent, questions)
         for question in questions:
             if decisions[question.branch].keep:
-                self._kept[decisions[question.branch].slot] = changes[question.branch]
+                slot, change = decisions[question.branch].slot, changes[question.branch]
+                self._kept[slot] = change if self._keep_on is None else change.to(self._keep_on)
+                self._used[slot] = question.step
         return found
 
 
@@ -165,7 +194,14 @@ class Planned:
 
     def next(self, latent: torch.Tensor, question: Question) -> Decision:  # noqa: ARG002 - known beforehand
         later = self.skips[question.step + 1 : question.step + 2]
-        return Decision(question.branch, self.skips[question.step], keep=any(later))
+        return Decision(question.branch, self.skips[question.step], keep=any(later), unbroken=True)
 
-    def learn(self, latent: torch.Tensor, question: Question, velocity: torch.Tensor) -> None:
+    def learn(
+        self, latent: torch.Tensor, question: Question, velocity: torch.Tensor, *, skipped: bool
+    ) -> None:
         pass
+
+
+def may_skip(step: int, first: int, last: int | None) -> bool:
+    """Whether a step is among those that a cache may leave out."""
+    return step >= first and (last is None or step <= last)

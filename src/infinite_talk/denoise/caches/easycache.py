@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from infinite_talk.denoise.caches.cache import Decision
+from infinite_talk.denoise.caches.cache import Decision, may_skip
 from infinite_talk.denoise.denoiser import Question
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.denoise.sampler import Sampler
@@ -37,31 +37,44 @@ class _Window:
     rate: torch.Tensor | None = None  # k, a scalar on the device
     error: torch.Tensor | float = 0.0  # added up since the last computed step
     skip: bool = False  # this step
+    step: int = -1  # the last one that was asked
 
 
 class ByRate:
     """The policy of one run; every window starts afresh."""
 
-    def __init__(self, leader: Branch, steps: int, threshold: float, retention: float) -> None:
-        """``leader``: the branch that is asked first at each step."""
+    def __init__(
+        self, leader: Branch, steps: int, threshold: float, first: int, last: int | None = None
+    ) -> None:
+        """Args:
+        leader: the branch that is asked first at each step.
+        first: first step that may be skipped; no earlier than ``k`` is known.
+        last: last step that may be skipped.
+        """
         self._leader, self._steps, self._threshold = leader, steps, threshold
-        self._first = max(_LEAST, math.ceil(retention * steps))
+        self._first, self._last = max(_LEAST, first), steps - 1 if last is None else last
         self._window = _Window()
 
     def next(self, latent: torch.Tensor, question: Question) -> Decision:
         if question.branch is self._leader:
-            if question.step == 0:
+            if question.step != self._window.step + 1:  # another window, or steps in which nothing was asked
                 self._window = _Window()
+            self._window.step = question.step
             self._window.skip = self._decide(latent, question.step)
-        keep = self._first <= question.step + 1 < self._steps
-        return Decision(question.branch, self._window.skip, keep)
+        keep = self._first <= question.step + 1 <= min(self._last, self._steps - 1)
+        return Decision(question.branch, self._window.skip, keep, unbroken=True)
 
-    def learn(self, latent: torch.Tensor, question: Question, velocity: torch.Tensor) -> None:
+    def learn(
+        self, latent: torch.Tensor, question: Question, velocity: torch.Tensor, *, skipped: bool
+    ) -> None:
         window = self._window
         if question.branch is not self._leader:
             return
+        window.skip = skipped
         if question.step + 1 == self._steps:
-            self._window = _Window(skip=window.skip)  # the other branches follow; the tensors are not needed
+            self._window = _Window(
+                skip=window.skip, step=question.step
+            )  # the other branches follow; the tensors are not needed
             return
         window.latent, window.velocity = latent, velocity
         if window.skip:
@@ -73,9 +86,9 @@ class ByRate:
 
     def _decide(self, latent: torch.Tensor, step: int) -> bool:
         window = self._window
-        if step < self._first:
+        if not may_skip(step, self._first, self._last) or window.rate is None:
             return False
-        assert window.latent is not None and window.velocity is not None and window.rate is not None
+        assert window.latent is not None and window.velocity is not None
         share = window.rate * _size(latent - window.latent) / _size(window.velocity)
         window.error = window.error + share
         return bool(window.error < self._threshold)
@@ -84,7 +97,8 @@ class ByRate:
 def policy(sampler: Sampler, cache: EasyCache) -> ByRate:
     """The policy of one run."""
     leader = sampler.guidance().branches[0]
-    return ByRate(leader, sampler.steps, cache.threshold, cache.retention)
+    first = math.ceil(cache.retention * sampler.steps) if cache.first is None else cache.first
+    return ByRate(leader, sampler.steps, cache.threshold, first, cache.last)
 
 
 def _size(x: torch.Tensor) -> torch.Tensor:

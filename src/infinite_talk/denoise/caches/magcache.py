@@ -17,18 +17,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from infinite_talk.denoise.caches.cache import Planned
+from infinite_talk.denoise.caches.cache import Planned, may_skip
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.schedules import timesteps
 from infinite_talk.request import MagCache
 
 
 def policy(sampler: Sampler, cache: MagCache) -> Planned:
-    """The policy of one run; ``cache`` has its ratios (``presets.resolve``)."""
+    """The policy of one run; ``cache`` has its ratios (``presets.resolve``).
+
+    Where the ratios of the passes without the prompt are known too, a step is skipped when both allow it. They count
+    only if there are such passes.
+    """
     assert cache.ratios and cache.shift is not None, "resolve the request first"
-    measured = timesteps(len(cache.ratios), cache.shift)[:-1].tolist()
-    ratios = ratios_at(sampler.times[:-1].tolist(), cache.ratios, measured)
-    return Planned(skipped_steps(ratios, cache.threshold, cache.longest, cache.retention))
+    columns = [cache.ratios]
+    if cache.other_ratios and any(not branch.has_text for branch in sampler.guidance().branches):
+        columns.append(cache.other_ratios)
+    times = sampler.times[:-1].tolist()
+    found = [
+        ratios_at(times, ratios, timesteps(len(ratios), cache.shift)[:-1].tolist()) for ratios in columns
+    ]
+    first = math.ceil(cache.retention * sampler.steps) if cache.first is None else cache.first
+    return Planned(skipped_steps(found, cache.threshold, cache.longest, first, cache.last))
 
 
 def ratios_at(times: Sequence[float], ratios: Sequence[float], measured: Sequence[float]) -> list[float]:
@@ -46,17 +56,20 @@ def ratios_at(times: Sequence[float], ratios: Sequence[float], measured: Sequenc
 
 
 def skipped_steps(
-    ratios: Sequence[float], threshold: float, longest: int, retention: float
+    columns: Sequence[Sequence[float]], threshold: float, longest: int, first: int, last: int | None = None
 ) -> tuple[bool, ...]:
-    """Which steps of a window are skipped. The first one never is: there is nothing to reuse."""
-    first = max(1, math.ceil(retention * len(ratios)))
+    """Which steps of a window are skipped. The first one never is: there is nothing to reuse.
+
+    Args:
+        columns: ratios by step, of each kind of pass; the greatest error decides.
+    """
     skips: list[bool] = []
-    ratio, error, row = 1.0, 0.0, 0
-    for step, own in enumerate(ratios):
-        ratio, row = ratio * own, row + 1
-        error += abs(1.0 - ratio)
-        skip = step >= first and error < threshold and row <= longest
+    ratio, error, row = [1.0] * len(columns), [0.0] * len(columns), 0
+    for step, own in enumerate(zip(*columns, strict=True)):
+        ratio, row = [before * one for before, one in zip(ratio, own, strict=True)], row + 1
+        error = [before + abs(1.0 - one) for before, one in zip(error, ratio, strict=True)]
+        skip = may_skip(step, max(1, first), last) and max(error) < threshold and row <= longest
         if not skip:
-            ratio, error, row = 1.0, 0.0, 0
+            ratio, error, row = [1.0] * len(columns), [0.0] * len(columns), 0
         skips.append(skip)
     return tuple(skips)

@@ -9,10 +9,11 @@ for the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 
-from infinite_talk.denoise.caches.cache import Decision, Planned, Policy
+from infinite_talk.denoise.caches.cache import Decision, Planned, Policy, may_skip
 from infinite_talk.denoise.denoiser import Question
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.models.dit import WanTransformer
@@ -56,18 +57,25 @@ class ByCallNumber:
         self._call = (self._call + 1) % self._calls_per_round
         return Decision(slot, skip)
 
-    def learn(self, latent: torch.Tensor, question: Question, velocity: torch.Tensor) -> None:
+    def learn(
+        self, latent: torch.Tensor, question: Question, velocity: torch.Tensor, *, skipped: bool
+    ) -> None:
         pass
 
 
 def skipped_steps(
-    steps: int, threshold: float, polynomial: Callable[[float], float], distance: Distance
+    steps: int,
+    threshold: float,
+    polynomial: Callable[[float], float],
+    distance: Distance,
+    first: int = WARM_UP_STEPS,
+    last: int | None = None,
 ) -> tuple[bool, ...]:
-    """Which steps of a window are skipped."""
+    """Which steps of a window are skipped; the first one never is."""
     skips, moved = [], 0.0
     for step in range(steps):
         skip = False
-        if step >= WARM_UP_STEPS:
+        if may_skip(step, max(1, first), last):
             moved += polynomial(distance(step, step - 1))
             skip = moved < threshold
         if not skip:
@@ -79,10 +87,12 @@ def skipped_steps(
 def policy(transformer: WanTransformer, sampler: Sampler, cache: TeaCache) -> Policy:
     """The policy of one run; ``cache`` has its coefficients (``presets.resolve``)."""
     assert cache.coefficients, "resolve the request first"
-    polynomial, distance = _polynomial(cache.coefficients), distances(transformer, sampler)
+    polynomial = _polynomial(cache.coefficients)
+    distance = distances(transformer, sampler, cache.embedding)
     if sampler.compat is Compat.OFFICIAL:
         return ByCallNumber(sampler.steps, cache.threshold, polynomial, distance)
-    return Planned(skipped_steps(sampler.steps, cache.threshold, polynomial, distance))
+    first = WARM_UP_STEPS if cache.first is None else cache.first
+    return Planned(skipped_steps(sampler.steps, cache.threshold, polynomial, distance, first, cache.last))
 
 
 def _polynomial(coefficients: Sequence[float]) -> Callable[[float], float]:
@@ -98,10 +108,13 @@ def _polynomial(coefficients: Sequence[float]) -> Callable[[float], float]:
 
 
 @torch.inference_mode()
-def distances(transformer: WanTransformer, sampler: Sampler) -> Distance:
+def distances(
+    transformer: WanTransformer, sampler: Sampler, embedding: Literal["e", "e0"] = "e0"
+) -> Distance:
     """The embeddings of all steps, fetched to the CPU once."""
     device = next(transformer.parameters()).device
-    embeddings = transformer.modulation(sampler.times[:-1].to(device)).cpu()
+    plain, modulation = transformer.embed_time(sampler.times[:-1].to(device))
+    embeddings = (plain if embedding == "e" else modulation).cpu()
 
     def distance(step: int, earlier: int) -> float:
         now, before = embeddings[step], embeddings[earlier]

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import torch
-
+from infinite_talk.denoise.steppers.adams import AdamsBashforth, StableAdams
+from infinite_talk.denoise.steppers.deis import Deis
+from infinite_talk.denoise.steppers.dpm import DpmSolver, SdeDpmSolver
+from infinite_talk.denoise.steppers.er_sde import ErSde
 from infinite_talk.denoise.steppers.euler import Euler
+from infinite_talk.denoise.steppers.lcm import Consistency, ContrastConsistency
+from infinite_talk.denoise.steppers.res import ResMultistep
+from infinite_talk.denoise.steppers.unipc import UniPC
+from infinite_talk.denoise.steppers.vibt import Bridge
+from infinite_talk.denoise.steppers.walk import StepNoise, Stepper, Walk
 
-
-class Stepper(Protocol):
-    """A solver for one window; a multi-step solver keeps its history in the object."""
-
-    def step(self, latent: torch.Tensor, velocity: torch.Tensor, step: int) -> torch.Tensor:
-        """The latent at the time after ``step``, from the latent and the velocity at its time."""
-        ...
-
-
-__all__ = ["Euler", "Stepper"]
+__all__ = [
+    "AdamsBashforth",
+    "Bridge",
+    "Consistency",
+    "ContrastConsistency",
+    "Deis",
+    "DpmSolver",
+    "ErSde",
+    "Euler",
+    "ResMultistep",
+    "SdeDpmSolver",
+    "StableAdams",
+    "StepNoise",
+    "Stepper",
+    "UniPC",
+    "Walk",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from infinite_talk.denoise.schedules import NOISE_TIME
+from infinite_talk.denoise.times import NOISE_TIME
 
 
 class Euler:
@@ -14,7 +14,7 @@ class Euler:
     """
 
     def __init__(self, times: torch.Tensor) -> None:
-        """``times``: ``(steps + 1,)`` falling from 1000 to 0, see ``schedules.timesteps``."""
+        """``times``: ``(steps + 1,)`` falling from 1000 to 0, see ``times.timesteps``."""
         # Plain floats: a tensor on the device would be fine too, but these never make the device wait.
         self._widths: list[float] = ((times[:-1] - times[1:]) / NOISE_TIME).tolist()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from infinite_talk.weights.lora.deltas import (
     fits,
 )
 from infinite_talk.weights.lora.names import Kind, origin, split, unsupported
-from infinite_talk.weights.reader import TensorFiles, shapes_of
+from infinite_talk.weights.reader import Renamed, TensorFiles, shapes_of
 
 _PAIRS = ((Kind.UP, Kind.DOWN), (Kind.B, Kind.A))
 _WIDTHS = {1536: "Wan2.1 1.3B", 3072: "Wan2.2 5B", 5120: "Wan 14B"}
@@ -76,6 +76,18 @@ class Adapter:
         """The part of it that concerns these parameters, for run time."""
         there = {name: self.additions[name] for name in names if name in self.additions}
         return replace(self, additions=there, merge=False)
+
+    def narrowed(self, blocks: tuple[int, ...] | None, without: tuple[str, ...]) -> Adapter:
+        """What of it acts on these blocks (``None``: all) and on no weight with one of ``without`` in its name."""
+
+        def acts(name: str) -> bool:
+            inside = name.startswith("blocks.")
+            chosen = blocks is None or not inside or int(name.split(".", 2)[1]) in blocks
+            return chosen and not any(part in name for part in without)
+
+        if blocks is None and not without:
+            return self
+        return replace(self, additions={n: found for n, found in self.additions.items() if acts(n)})
 
     def must_merge(self, name: str) -> bool:
         """Whether what it adds to a parameter depends on the parameter, as a DoRA does."""
@@ -143,8 +155,11 @@ class Adapter:
         return "It was made for another model, or the file is damaged."
 
 
-def open_lora(lora: LoRA, *, compat: Compat = Compat.FIXED) -> Adapter:
+def open_lora(lora: LoRA, *, compat: Compat = Compat.FIXED, without: Collection[str] = ()) -> Adapter:
     """Open a LoRA file, or a folder of PEFT; names and shapes are read, and nothing else.
+
+    Args:
+        without: keys that are no part of the LoRA but of a network that comes with it (``weights/adapters.py``).
 
     Raises:
         CheckpointError: the file is missing or damaged, or its scaling cannot be computed.
@@ -155,13 +170,14 @@ def open_lora(lora: LoRA, *, compat: Compat = Compat.FIXED) -> Adapter:
         strength = lora.strength if len(set(lora.strength)) > 1 else lora.strength[0]
     else:
         strength = lora.strength
-    return read_adapter(
-        files,
+    adapter = read_adapter(
+        Renamed(files, {key: key for key in files if key not in without}) if without else files,
         source=lora.path.name,
         strength=strength if isinstance(strength, tuple) else float(strength),
         merge=lora.merge and not isinstance(strength, tuple),
         scaling=scaling_of(files.metadata, _peft_config(lora.path), lora.path.name, compat),
     )
+    return adapter.narrowed(lora.blocks, lora.without)
 
 
 def read_adapter(

@@ -1,0 +1,247 @@
+"""What ``WanVideoSampler.process`` does: arguments to one ``Asked``, then a long video or one latent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from infinite_talk.denoise.caches import remembered_streams
+from infinite_talk.denoise.guidance import Branch
+from infinite_talk.denoise.noise import seeded
+from infinite_talk.denoise.sample import check_for_windows, iterations
+from infinite_talk.denoise.sampler import Sampler
+from infinite_talk.denoise.start import Start
+from infinite_talk.errors import UsageError
+from infinite_talk.memory import Work
+from infinite_talk.models.dit import DiTConfig
+from infinite_talk.nodes import arguments
+from infinite_talk.nodes.caches import cache_of
+from infinite_talk.nodes.embeds import Samples, Talk, Texts, samples_of, talk_of, texts_of
+from infinite_talk.nodes.gathering import gather
+from infinite_talk.nodes.handles import WanModel, need_model, need_vae, say
+from infinite_talk.nodes.host import host
+from infinite_talk.nodes.longvideo import plan_of, talking_clips
+from infinite_talk.nodes.onevideo import guide_of, one_of
+from infinite_talk.nodes.voices import Speech, audio_scales, speech_of
+from infinite_talk.nodes.walking import Asked, ModelWalker, check_edit
+from infinite_talk.progress import Clock, Phase
+from infinite_talk.sampling import Sampling
+from infinite_talk.types import Size, latent_frames
+
+MAX_CFG = 30.0
+
+
+def sample(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Run the sampler on values that are checked by themselves; see ``WanVideoSampler.process``."""
+    model, embeds = need_model(values["model"]), values["image_embeds"]
+    if not isinstance(embeds, Mapping):
+        raise UsageError(f"image_embeds is a {type(embeds).__name__}; connect a node that encodes an image.")
+    try:
+        if embeds.get("multitalk_sampling"):
+            return (_talking(model, values, embeds),)
+        return _one(model, values, embeds)
+    finally:
+        if values["force_offload"]:
+            model.release()
+
+
+def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) -> dict[str, Any]:
+    """One long video, window by window."""
+    config: DiTConfig = model.opened.config
+    talk = talk_of(embeds, "infinitetalk" if model.kind == "InfiniteTalk" else "multitalk", config.clip_dim)
+    speech = _speech(values, embeds, config)
+    if speech is None:
+        raise UsageError(
+            "A talking video needs speech: connect multitalk_embeds of MultiTalkWav2VecEmbeds to the sampler."
+        )
+    texts = texts_of(values["text_embeds"], config.text_dim)
+    vae = need_vae(talk.codec)
+    plan = plan_of(talk, speech)
+    asked, notes = asked_of(values, model, speech, texts)
+    samples = samples_of(values["samples"], talk.size.latent, _adds_noise(values))
+    check_for_windows(
+        asked.sampling,
+        windows=len(plan.windows),
+        latents=latent_frames(talk.frames),
+        samples=samples is not None,
+    )
+    _check_prompts(asked.sampling)
+    work = work_of(asked, talk.size, talk.frames, len(speech.features), texts)
+    work = replace(work, motion=min(talk.motion, talk.frames), windows=len(plan.windows))
+    clock = _clock(len(plan.windows), asked, model, (*notes, *_notes_on(samples, asked)))
+    codec = vae.codec(tile=_tile(talk) if talk.tiled else None)
+    with ModelWalker(model, vae, work, asked, clock.step, nag=texts.nag) as walker:
+        clips = talking_clips(talk, speech, texts, samples, walker, codec, seeded(asked.seed), clock)
+        return gather(clips, plan.length, talk.size, talk.output)
+
+
+def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) -> tuple[Any, ...]:
+    """One latent."""
+    config: DiTConfig = model.opened.config
+    one, texts = one_of(embeds, config, model.device), texts_of(values["text_embeds"], config.text_dim)
+    speech = _speech(values, embeds, config)
+    asked, notes = asked_of(values, model, speech, texts)
+    samples = samples_of(values["samples"], one.size.latent, _adds_noise(values))
+    if asked.sampling.flow_edit is not None and samples is None:
+        raise UsageError(
+            "flowedit_args edits a video, and there is none. Encode it with WanVideoEncode; connect it to samples."
+        )
+    guide = guide_of(one, texts, speech, config, model.device)
+    window = one.window
+    clock = _clock(1, asked, model, (*notes, *_notes_on(samples, asked)))
+    clock.phase(Phase.SAMPLING)
+    noise = seeded(asked.seed)(window, guide.latent_shape)
+    start = Start(noise) if samples is None else samples.start(noise)
+    work = work_of(asked, one.size, window.frames, len(guide.speech), texts)
+    prompts = texts.prompts if len(texts.prompts) > 1 else ()
+    with ModelWalker(model, None, work, asked, clock.step, nag=texts.nag, prompts=prompts) as walker:
+        walked = walker.walked(window, guide, start, one.keep)
+    found = {"samples": walked.latent[None].cpu(), "looped": asked.sampling.loop is not None, **one.travels}
+    return found, {"samples": walked.estimate[None].cpu()}
+
+
+def _speech(values: Mapping[str, Any], embeds: Mapping[str, Any], config: DiTConfig) -> Speech | None:
+    """The speech, from where scripts put it; ``audio_guide_scale`` may stand beside the picture too."""
+    given = (
+        values["multitalk_embeds"]
+        if values["multitalk_embeds"] is not None
+        else embeds.get("multitalk_embeds")
+    )
+    if given is None:
+        return None
+    speech = speech_of(given, config.audio_blocks, config.audio_channels)
+    if embeds.get("audio_guide_scale") is None:
+        return speech
+    own = given if isinstance(given, Mapping) else {}
+    audio, official = audio_scales({**own, "audio_guide_scale": embeds["audio_guide_scale"]})
+    return replace(speech, audio=audio, official=official)
+
+
+def asked_of(
+    values: Mapping[str, Any], model: WanModel, speech: Speech | None, texts: Texts
+) -> tuple[Asked, tuple[str, ...]]:
+    """All that says how latents are made, and a line for each thing that has no effect."""
+    choice = arguments.schedule_of(
+        values["scheduler"],
+        steps=values["steps"],
+        shift=values["shift"],
+        start_step=values["start_step"],
+        end_step=values["end_step"],
+        denoise_strength=values["denoise_strength"],
+        sigmas=values["sigmas"],
+    )
+    config: DiTConfig = model.opened.config
+    picture = arguments.picture_of(values["context_options"])
+    rope = arguments.rope_of(values["rope_function"], values["riflex_freq_index"])
+    more = arguments.experimental_of(values["experimental_args"])
+    guided = replace(
+        more.guidance,
+        text=arguments.scales("cfg", values["cfg"], MAX_CFG),
+        audio=(1.0,) if speech is None else speech.audio,
+        official_audio=speech is not None and speech.official,
+        batched=bool(values["batched_cfg"]),
+    )
+    sampling = Sampling(
+        schedule=choice,
+        guidance=guided,
+        positions=rope.positions,
+        enhance=arguments.enhance_of(values["feta_args"]),
+        skip_layers=arguments.skip_layers_of(values["slg_args"], model.layers),
+        score_rescaling=more.score_rescaling,
+        context=arguments.context_of(values["context_options"]),
+        loop=arguments.loop_of(values["loop_args"]),
+        free_init=arguments.free_init_of(values["freeinit_args"]),
+        flow_edit=arguments.flow_edit_of(values["flowedit_args"]),
+        nag=texts.nag_numbers,
+        bidirectional=more.bidirectional,
+        split_attention_steps=more.split_attention_steps,
+        speech_scale=1.0 if speech is None else speech.scale,
+    )
+    check_edit(sampling)
+    sampler, edit = Sampler.of_sampling(sampling), values["flowedit_args"]
+    assert sampler.schedule is not None
+    cache = cache_of(_cache_args(values), title=model.name, width=config.dim, shift=choice.shift)
+    asked = Asked(
+        sampling=sampling,
+        sampler=sampler,
+        chunked=rope.chunked,
+        seed=int(values["seed"]),
+        cache=None if cache is None else cache.cache,
+        cache_on=None if cache is None else cache.keep_on(),
+        source=None if edit is None else texts_of(edit["source_embeds"], config.text_dim),
+        picture=None if picture is None else picture.to(model.device),
+    )
+    notes = (*sampler.schedule.notes, *(() if cache is None else cache.notes), *_notes_on_guidance(sampling))
+    return asked, notes
+
+
+def _cache_args(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """``teacache_args`` is the old name of ``cache_args``, and wins."""
+    given: Mapping[str, Any] | None = values["teacache_args"]
+    return values["cache_args"] if given is None else given
+
+
+def _check_prompts(sampling: Sampling) -> None:
+    if sampling.split_attention_steps:
+        raise UsageError(
+            "video_attention_split_steps keeps the frames of several prompts apart; a window of the MultiTalk loop has "
+            "one prompt, each window its own. Leave it empty."
+        )
+
+
+def _notes_on_guidance(sampling: Sampling) -> list[str]:
+    plain = all(scale == 1 for scale in sampling.guidance.text)
+    if sampling.skip_layers is not None and plain:
+        return ["slg_args have no effect with cfg 1: they act on the pass with the negative prompt."]
+    return []
+
+
+def _adds_noise(values: Mapping[str, Any]) -> bool:
+    """``denoise_strength`` below 1 wants it too."""
+    return bool(values["add_noise_to_samples"]) or values["denoise_strength"] < 1
+
+
+def _notes_on(samples: Samples | None, asked: Asked) -> list[str]:
+    """A line where samples have no effect, or are missing."""
+    first = asked.sampler.sigmas[0]
+    if samples is not None and samples.add_noise and first >= 1:
+        return [
+            "The samples have no effect: the first step is all noise. Start later, or with denoise_strength < 1."
+        ]
+    if samples is None and first < 0.99:
+        return [
+            f"The schedule starts at sigma {first:.3f} without samples; it starts from noise all the same."
+        ]
+    return []
+
+
+def work_of(asked: Asked, size: Size, frames: int, people: int, texts: Texts) -> Work:
+    """What the memory of a window depends on."""
+    branches = asked.sampler.guidance().branches
+    return Work(
+        size=size,
+        frames=frames,
+        motion=1,
+        steps=asked.sampler.steps * iterations(asked.sampling),
+        branches=len(branches),
+        silent=sum(branch in (Branch.UNCOND, Branch.DROP_AUDIO) for branch in branches),
+        people=people,
+        texts=len(texts.prompts) + 1,
+        remembered=remembered_streams(asked.cache, len(branches)),
+    )
+
+
+def _tile(talk: Talk) -> int:
+    """Side of the codec's tiles in pixels: half of the picture's longer side."""
+    return max(talk.size.height, talk.size.width) // 2
+
+
+def _clock(windows: int, asked: Asked, model: WanModel, notes: Sequence[str]) -> Clock:
+    """Tells the host where the run is, and both the host and the log what a person should know."""
+    steps = asked.sampler.steps * iterations(asked.sampling)
+    clock = Clock(host().listen, windows, steps, runs=model.runs)
+    for note in notes:
+        say(note)
+    clock.say(notes)
+    return clock

@@ -1,0 +1,141 @@
+"""A talking scene small enough for a test of a second: handles of tiny models with random weights, and embeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+
+from infinite_talk.memory import Work
+from infinite_talk.models.dit import WanTransformer
+from infinite_talk.nodes.handles import Vae, WanModel
+from infinite_talk.nodes.sampler import WanVideoSampler
+from infinite_talk.rooms import Codec, Rooms
+from tests.unit import tiny
+
+SIDE = 64
+FRAMES, MOTION = 17, 5  # of a window
+CONFIG = tiny.TRANSFORMER
+
+
+class TinyModel(WanModel):
+    """A transformer of a few thousand parameters that is there already."""
+
+    def __init__(self, rooms: Rooms, kind: Literal["InfiniteTalk", "MultiTalk"] = "InfiniteTalk") -> None:
+        for name, value in {
+            "opened": SimpleNamespace(config=CONFIG, title="tiny_480p"),
+            "kind": kind,
+            "overrides": (),
+            "options": (),
+            "fantasy_talking": None,
+            "fantasy_portrait": None,
+            "rooms": rooms,
+            "events": [],
+        }.items():
+            object.__setattr__(self, name, value)
+
+    rooms: Rooms
+    events: list[str]
+    runs = "cpu"
+    device = torch.device("cpu")
+
+    @contextmanager
+    def at_hand(self, work: Work, vae: Vae | None = None) -> Iterator[WanTransformer]:
+        self.events.append("comes")
+        yield self.rooms.transformer
+
+    def release(self) -> None:
+        self.events.append("goes")
+
+
+class TinyVae(Vae):
+    """A codec that is there already."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        object.__setattr__(self, "rooms", rooms)
+
+    loaded = True
+
+    def codec(self, *, tile: int | None = None, frames: int | None = None) -> Codec:
+        return self.rooms.codec
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def image_embeds(rooms: Rooms, **changes: Any) -> dict[str, Any]:
+    """As WanVideoImageToVideoMultiTalk gives them, for one picture."""
+    return {
+        "multitalk_sampling": True,
+        "multitalk_start_image": noise(1, 3, 1, SIDE, SIDE, seed=1).clamp(-1, 1),
+        "frame_window_size": FRAMES,
+        "motion_frame": MOTION,
+        "target_h": SIDE,
+        "target_w": SIDE,
+        "tiled_vae": False,
+        "force_offload": False,
+        "colormatch": "disabled",
+        "vae": TinyVae(rooms),
+        "target_shape": (16, 1 + (FRAMES - 1) // 4, SIDE // 8, SIDE // 8),
+        "clip_context": noise(1, CONFIG.clip_tokens, CONFIG.clip_dim, seed=2),
+        "multitalk_mode": "auto",
+        "output_path": "",
+        **changes,
+    }
+
+
+def multitalk_embeds(frames: int = FRAMES, people: int = 1, **changes: Any) -> dict[str, Any]:
+    """As MultiTalkWav2VecEmbeds gives them."""
+    features = [
+        noise(frames, CONFIG.audio_blocks, CONFIG.audio_channels, seed=3 + person) for person in range(people)
+    ]
+    return {
+        "audio_features": features,
+        "audio_scale": 1.0,
+        "audio_cfg_scale": 1.0,
+        "ref_target_masks": None,
+        **changes,
+    }
+
+
+def text_embeds(prompts: int = 1) -> dict[str, Any]:
+    return {
+        "prompt_embeds": [noise(3, CONFIG.text_dim, seed=10 + i) for i in range(prompts)],
+        "negative_prompt_embeds": [noise(2, CONFIG.text_dim, seed=20)],
+        "echoshot": False,
+    }
+
+
+def arguments(rooms: Rooms, **changes: Any) -> dict[str, Any]:
+    """Arguments of ``process`` for one window in two Euler steps without guidance."""
+    return {
+        "model": TinyModel(rooms),
+        "image_embeds": image_embeds(rooms),
+        "shift": 3.0,
+        "steps": 2,
+        "cfg": 1.0,
+        "seed": 5,
+        "scheduler": "euler",
+        "riflex_freq_index": 0,
+        "text_embeds": text_embeds(),
+        "multitalk_embeds": multitalk_embeds(),
+        **changes,
+    }
+
+
+def video(rooms: Rooms, **changes: Any) -> torch.Tensor:
+    """The frames ``(T, H, W, 3)`` of a talking video."""
+    (result,) = WanVideoSampler().process(**arguments(rooms, **changes))
+    found: torch.Tensor = result["video"]
+    return found
+
+
+def latent(rooms: Rooms, **changes: Any) -> torch.Tensor:
+    """The latent of the ordinary path."""
+    samples, _ = WanVideoSampler().process(**arguments(rooms, **changes))
+    found: torch.Tensor = samples["samples"]
+    return found
