@@ -180,7 +180,7 @@ class VHS_LoadVideo:  # noqa: N801
         }
 
     @checked()
-    def load_video(  # noqa: PLR0913, PLR0917 - the node's inputs
+    def load_video(
         self,
         video: str,
         force_rate: float = 0.0,

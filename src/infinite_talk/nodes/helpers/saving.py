@@ -84,7 +84,7 @@ class VHS_VideoCombine:  # noqa: N801 - the name in workflows
         }
 
     @checked()
-    def combine_video(  # noqa: PLR0913, PLR0917 - the node's inputs
+    def combine_video(
         self,
         images: torch.Tensor,
         frame_rate: float = 8.0,
