@@ -7,7 +7,7 @@ shares the loaded weights with the first as long as they are the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
@@ -53,7 +53,15 @@ class Loadable(Generic[M]):
     opened: Checkpoint
     device: torch.device
     dtype: torch.dtype
+    kept: str
+    """In which form its weights are, for people: ``"as stored"``, ``"fp8_e4m3fn"``."""
+    make: Callable[[torch.device], M]
     resident: Resident[M]
+
+    def on(self, device: torch.device) -> Loadable[M]:
+        """The same model on another device, built anew."""
+        make = self.make
+        return replace(self, device=device, resident=Resident(lambda: make(device), keep=True))
 
     @contextmanager
     def at_hand(self) -> Iterator[M]:
