@@ -91,7 +91,7 @@ class InfiniteTalkPipeline:
         self._output = Path(output_dir)
         self._loaded: _Loaded | None = None
 
-    def load_models(  # noqa: PLR0913, PLR0917 - the signature that programs call
+    def load_models(  # noqa: PLR0913 - the signature that programs call
         self,
         model_name: str,
         vae_name: str,
