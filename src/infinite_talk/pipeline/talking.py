@@ -15,23 +15,15 @@ from typing import Any
 
 import torch
 
+from infinite_talk import nodes
 from infinite_talk.errors import CheckpointError, UsageError
 from infinite_talk.inputs.image import read_image
 from infinite_talk.media.film import write_film
 from infinite_talk.media.pictures import read_frames
 from infinite_talk.media.recipe import MARK
-from infinite_talk.nodes.encoders import CLIPVisionLoader, LoadWanVideoT5TextEncoder, Wav2VecModelLoader
 from infinite_talk.nodes.helpers.resizing import fit, plan_fit
-from infinite_talk.nodes.helpers.separation import MelBandRoFormerModelLoader, MelBandRoFormerSampler
 from infinite_talk.nodes.helpers.waveforms import WaveformTrack, read_audio, resampled, samples_of, seconds_of
 from infinite_talk.nodes.host import Host, ModelFolders, hosted
-from infinite_talk.nodes.image import WanVideoImageToVideoMultiTalk
-from infinite_talk.nodes.loaders import MultiTalkModelLoader, WanVideoModelLoader, WanVideoVAELoader
-from infinite_talk.nodes.machine import WanVideoBlockSwap
-from infinite_talk.nodes.sampler import WanVideoSampler
-from infinite_talk.nodes.speech import MultiTalkWav2VecEmbeds
-from infinite_talk.nodes.text import WanVideoTextEncode
-from infinite_talk.nodes.vision import WanVideoClipVisionEncode
 from infinite_talk.pipeline.names import attention_named, quantization_named, scheduler_of
 from infinite_talk.pipeline.options import PipelineOptions
 from infinite_talk.progress import Listener, silent
@@ -129,32 +121,36 @@ class InfiniteTalkPipeline:
         """
         quantization, attention = quantization_named(model_quantization), attention_named(model_attention)
         with hosted(self._host):
-            branch = None
-            if multitalk_model_name is not None:
-                (branch,) = MultiTalkModelLoader().loadmodel(multitalk_model_name)
-            swap = (
-                None
-                if blocks_to_swap is None
-                else WanVideoBlockSwap().setargs(blocks_to_swap, False, False)[0]
-            )
-            (transformer,) = WanVideoModelLoader().loadmodel(
+            branch = multitalk_model_name and nodes.MultiTalkModelLoader().loadmodel(multitalk_model_name)[0]
+            swap = None
+            if blocks_to_swap is not None:
+                (swap,) = nodes.WanVideoBlockSwap().setargs(blocks_to_swap, False, False)
+            (transformer,) = nodes.WanVideoModelLoader().loadmodel(
                 model=model_name,
                 base_precision=model_precision,
                 quantization=quantization,
                 attention_mode=attention,
-                multitalk_model=branch,
+                multitalk_model=branch or None,
                 block_swap_args=swap,
                 lora=lora,
             )
-            self._loaded = _Loaded(
-                transformer,
-                WanVideoVAELoader().loadmodel(vae_name, vae_precision)[0],
-                LoadWanVideoT5TextEncoder().loadmodel(t5_model_name, "bf16")[0],
-                CLIPVisionLoader().load_clip(clip_vision_name)[0],
-                Wav2VecModelLoader().loadmodel(wav2vec_model_name, "fp16", "main_device")[0],
-            )
             _log.info("%s will run on %s.", model_name, transformer.runs)
+            others = self._others(
+                vae_name, vae_precision, t5_model_name, clip_vision_name, wav2vec_model_name
+            )
+        self._loaded = _Loaded(transformer, *others)
         return True
+
+    def _others(
+        self, vae: str, precision: str, text: str, vision: str, speech: str
+    ) -> tuple[Any, Any, Any, Any]:
+        """Codec, text encoder, image encoder, speech encoder."""
+        return (
+            nodes.WanVideoVAELoader().loadmodel(vae, precision)[0],
+            nodes.LoadWanVideoT5TextEncoder().loadmodel(text, "bf16")[0],
+            nodes.CLIPVisionLoader().load_clip(vision)[0],
+            nodes.Wav2VecModelLoader().loadmodel(speech, "fp16", "main_device")[0],
+        )
 
     def generate(
         self,
@@ -193,7 +189,7 @@ class InfiniteTalkPipeline:
         with hosted(self._host), _scratch(target) as scratch:
             voices = [self._voice(sound, asked) for sound in sounds]
             given: dict[str, Any] = {f"audio_{number}": voice for number, voice in enumerate(voices, 1)}
-            speech, _, count = MultiTalkWav2VecEmbeds().process(
+            speech, _, count = nodes.MultiTalkWav2VecEmbeds().process(
                 wav2vec_model=loaded.speech,
                 normalize_loudness=asked.normalize_loudness,
                 num_frames=frames,
@@ -234,12 +230,12 @@ class InfiniteTalkPipeline:
         scratch: Path,
     ) -> dict[str, Any]:
         """Text, CLIP, image to video, sampler; frames go to ``scratch``."""
-        (text,) = WanVideoTextEncode().process(prompt, asked.negative_prompt, loaded.text)
-        (seen,) = WanVideoClipVisionEncode().process(
+        (text,) = nodes.WanVideoTextEncode().process(prompt, asked.negative_prompt, loaded.text)
+        (seen,) = nodes.WanVideoClipVisionEncode().process(
             loaded.vision, picture, 1.0, 1.0, "center", "average", True
         )
         height, width = picture.shape[1:3]
-        embeds, _ = WanVideoImageToVideoMultiTalk().process(
+        embeds, _ = nodes.WanVideoImageToVideoMultiTalk().process(
             vae=loaded.vae,
             width=width,
             height=height,
@@ -252,7 +248,7 @@ class InfiniteTalkPipeline:
             mode="auto",
             output_path=str(scratch),
         )
-        (result,) = WanVideoSampler().process(
+        (result,) = nodes.WanVideoSampler().process(
             model=loaded.transformer,
             image_embeds=embeds,
             shift=asked.shift,
@@ -283,14 +279,14 @@ class InfiniteTalkPipeline:
         """What the mouth hears."""
         if not asked.separate_vocals:
             return sound
-        (model,) = MelBandRoFormerModelLoader().loadmodel(asked.separation_model)
+        (model,) = nodes.MelBandRoFormerModelLoader().loadmodel(asked.separation_model)
         if model is None:
             raise CheckpointError(
                 f"Vocal separation needs {asked.separation_model} in the models folder (diffusion_models); get it, or "
                 "leave separate_vocals off.",
                 code="checkpoint_missing",
             )
-        return MelBandRoFormerSampler().process(model, sound)[0]
+        return nodes.MelBandRoFormerSampler().process(model, sound)[0]
 
 
 def frames_of(sounds: Sequence[dict[str, Any]], asked: PipelineOptions) -> int:
