@@ -185,27 +185,12 @@ class InfiniteTalkPipeline:
         paths = [audio_path] if isinstance(audio_path, (str, Path)) else list(audio_path)
         picture = read_picture(Path(image_path), asked, self._host.settings.max_pixels)
         sounds = [self._sound(Path(path), asked) for path in paths]
-        frames = frames_of(sounds, asked)
+        frames_of(sounds, asked)  # refuses what is too long before anything runs
         with hosted(self._host), _scratch(target) as scratch:
-            voices = [self._voice(sound, asked) for sound in sounds]
-            given: dict[str, Any] = {f"audio_{number}": voice for number, voice in enumerate(voices, 1)}
-            speech, _, count = nodes.MultiTalkWav2VecEmbeds().process(
-                wav2vec_model=loaded.speech,
-                normalize_loudness=asked.normalize_loudness,
-                num_frames=frames,
-                fps=asked.fps,
-                audio_scale=asked.audio_scale,
-                audio_cfg_scale=asked.audio_cfg_scale,
-                **given,
-            )
+            speech = self._heard(loaded, asked, sounds)
             result = self._sample(loaded, asked, picture, prompt, speech, scheduler, seed, scratch)
-            tags = {
-                "title": target.stem,
-                "description": MARK,
-                "comment": f"seed {seed}, scheduler {scheduler}",
-            }
             height, width = picture.shape[1:3]
-            write_film(
+            count = write_film(
                 target,
                 read_frames(Path(result["output_path"])),
                 height=height,
@@ -213,10 +198,31 @@ class InfiniteTalkPipeline:
                 rate=Fraction(asked.fps).limit_denominator(1001),
                 crf=_CRF,
                 soundtrack=mixed(sounds),
-                tags=tags,
+                tags={
+                    "title": target.stem,
+                    "description": MARK,
+                    "comment": f"seed {seed}, scheduler {scheduler}",
+                },
             )
         _log.info("%s: %d frames, seed %d, scheduler %s.", target, count, seed, scheduler)
         return target
+
+    def _heard(
+        self, loaded: _Loaded, asked: PipelineOptions, sounds: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What the mouths follow."""
+        voices = {f"audio_{number}": self._voice(sound, asked) for number, sound in enumerate(sounds, 1)}
+        found: dict[str, Any]
+        found, _, _ = nodes.MultiTalkWav2VecEmbeds().process(
+            wav2vec_model=loaded.speech,
+            normalize_loudness=asked.normalize_loudness,
+            num_frames=frames_of(sounds, asked),
+            fps=asked.fps,
+            audio_scale=asked.audio_scale,
+            audio_cfg_scale=asked.audio_cfg_scale,
+            **voices,
+        )
+        return found
 
     def _sample(
         self,
@@ -286,7 +292,8 @@ class InfiniteTalkPipeline:
                 "leave separate_vocals off.",
                 code="checkpoint_missing",
             )
-        return nodes.MelBandRoFormerSampler().process(model, sound)[0]
+        voice: dict[str, Any] = nodes.MelBandRoFormerSampler().process(model, sound)[0]
+        return voice
 
 
 def frames_of(sounds: Sequence[dict[str, Any]], asked: PipelineOptions) -> int:
