@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infinite_talk.denoise.schedules import NAMES, NEVER_PUBLISHED, Schedule, schedule_of, timesteps
+from infinite_talk.denoise.schedules import NAMES, NOT_OFFERED, Schedule, schedule_of, timesteps
 from infinite_talk.denoise.schedules.entries import ENTRIES
 from infinite_talk.denoise.schedules.grids import beta_quantile
+from infinite_talk.denoise.schedules.reference import page
 from infinite_talk.denoise.steppers import Euler, StepNoise
 from infinite_talk.errors import UsageError
 from infinite_talk.sampling import ScheduleChoice
@@ -277,8 +279,11 @@ def test_own_sigmas_replace_the_grid():
     ("choice", "words"),
     [
         ({"name": "eular"}, "There is no scheduler 'eular'. Did you mean 'euler'"),
-        ({"name": "flowmatch_lowstep_d"}, "never published.*'sa_ode_stable/lowstep'"),
-        ({"name": "iching/wuxing-sharp"}, "never published.*'sa_ode_stable'"),
+        (
+            {"name": "flowmatch_lowstep_d"},
+            "is not offered: its algorithm was never published.*'sa_ode_stable/lowstep'",
+        ),
+        ({"name": "iching/wuxing-sharp"}, "is not offered: .*norm of 20.*'sa_ode_stable'"),
         ({"name": "flowmatch_distill", "steps": 5}, "has 4 steps; got steps = 5"),
         ({"name": "flowmatch_causvid", "steps": 10}, "takes 1 to 9 steps; got steps = 10"),
         ({"name": "rcm", "steps": 5}, "takes 1 to 4 steps"),
@@ -307,9 +312,17 @@ def test_what_cannot_be_is_refused_in_words(choice: dict[str, object], words: st
         schedule_of(ScheduleChoice(**choice))
 
 
-def test_names_that_were_never_published_point_to_offered_ones():
-    assert set(NEVER_PUBLISHED.values()) <= set(NAMES)
-    assert not set(NEVER_PUBLISHED) & set(NAMES)
+def test_names_that_are_not_offered_point_to_offered_ones():
+    assert {known.nearest for known in NOT_OFFERED.values()} <= set(NAMES)
+    assert not set(NOT_OFFERED) & set(NAMES)
+    seed = "flowmatch_lowstep_d flowmatch_sa_ode_stable sa_ode_stable/lowstep ode/+ humo_lcm iching/wuxing".split()
+    seed += [f"iching/wuxing-{kind}" for kind in "strong stable smooth clean sharp lowstep".split()]
+    assert set(seed) <= set(NOT_OFFERED) | set(NAMES)
+
+
+def test_the_page_about_the_schedulers_is_what_they_are():
+    written = (Path(__file__).parents[3] / "docs" / "schedulers.md").read_text("utf-8")
+    assert written == page(), "run: python -m infinite_talk.denoise.schedules.reference > docs/schedulers.md"
 
 
 def test_a_shift_without_effect_is_told():

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from infinite_talk.denoise.schedules.entries import ENTRIES, NEVER_PUBLISHED, Entry
+from infinite_talk.denoise.schedules.entries import ENTRIES, NOT_OFFERED, Entry
 from infinite_talk.denoise.schedules.grids import Levels, Wish
 from infinite_talk.denoise.schedules.schedule import Schedule
 from infinite_talk.denoise.steppers import StepNoise, Stepper, Walk
@@ -29,7 +29,7 @@ def schedule_of(choice: ScheduleChoice, width: int = 5120) -> Schedule:
     if entry.closed and entry.exactly is not None:
         choice, notes = _shift_only(choice, entry.exactly)
     levels, more = _whole(choice, entry, width)
-    times = _times(levels, "whole" if choice.sigmas is not None else entry.times)
+    times = _times(levels, "own" if choice.sigmas is not None else entry.times)
     if choice.enhance_hf:
         times = _with_even_tail(times)
         levels = np.append(times / NOISE_TIME, 0.0)
@@ -48,10 +48,9 @@ def schedule_of(choice: ScheduleChoice, width: int = 5120) -> Schedule:
 def _entry(name: str) -> Entry:
     if name in ENTRIES:
         return ENTRIES[name]
-    if name in NEVER_PUBLISHED:
+    if (known := NOT_OFFERED.get(name)) is not None:
         raise UsageError(
-            f"The scheduler {name!r} was never published: there is no description of it to follow. "
-            f"The nearest one offered is {NEVER_PUBLISHED[name]!r}."
+            f"The scheduler {name!r} is not offered: {known.why}. The nearest one that is: {known.nearest!r}."
         )
     near = difflib.get_close_matches(name, ENTRIES, 1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -123,7 +122,10 @@ def _times(levels: Levels, rule: str) -> Levels:
     times = levels[:-1] * NOISE_TIME
     if rule == "bridge":
         return np.round(times) - 1
-    return np.trunc(times) if rule == "whole" else times
+    if rule == "own":
+        # Sigmas from elsewhere are float32, and 0.329 of them is a little less; times 1000 in float32 it is 329.
+        times = (levels[:-1].astype(np.float32) * np.float32(NOISE_TIME)).astype(np.float64)
+    return times if rule == "exact" else np.trunc(times)
 
 
 def _with_even_tail(times: Levels) -> Levels:
