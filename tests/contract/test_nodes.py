@@ -25,7 +25,6 @@ MAY_ADD = {
     *((node, "scheduler") for node, one in THEIRS.items() if "choices" in one["inputs"].get("scheduler", {})),
     ("WanVideoSetAttentionModeOverride", "attention_mode"),
     ("WanVideoSetRadialAttention", "dense_attention_mode"),
-    ("WanVideoUni3C_ControlnetLoader", "attention_mode"),
 }
 """Choices to which ours are added, behind the pack's."""
 MORE = {"WanVideoFlowEdit"}

@@ -48,19 +48,20 @@ GROUPS = {
     "text": "Text",
     "vision": "CLIP",
     "image": "Image to video",
+    "talking": "Image to video",
     "speech": "Speech",
     "codec": "Latents and frames",
     "sampler": "Sampler",
     "schedules": "Schedules",
     "techniques": "Techniques",
-    "attention": "Attention",
     "caches": "Step caches",
     "guidance": "Guidance and windows",
     "machine": "Machine",
     "adapters": "Adapters",
+    "fantasy": "Adapters",
     "utilities": "Utilities",
 }
-"""Headings by the first word of a node's module."""
+"""Headings by a node's module, in the order of the page."""
 _MANY = 12
 """Choices that are listed; more are counted."""
 
@@ -68,12 +69,13 @@ _MANY = 12
 def reference() -> str:
     """The whole page."""
 
-    def module(name: str) -> str:
-        return NODES[name].module
+    def group(name: str) -> str:
+        return GROUPS.get(NODES[name].module, "More")
 
+    order = [*dict.fromkeys(GROUPS.values()), "More"]
     parts = [HEAD]
-    for room, names in groupby(sorted(NODES, key=module), key=module):
-        parts.append(f"## {GROUPS.get(room, room.capitalize())}\n")
+    for heading, names in groupby(sorted(NODES, key=lambda name: order.index(group(name))), key=group):
+        parts.append(f"## {heading}\n")
         parts += [_node(name) for name in names]
     return "\n".join([*parts, COMFYUI])
 
@@ -113,10 +115,10 @@ def _kind(kind: Any, options: Mapping[str, Any]) -> str:  # noqa: ANN401 - a typ
     if isinstance(kind, (list, tuple)):
         listed = "COMBO" if len(kind) > _MANY else ", ".join(map(str, kind))
         several = f" of {len(kind)}" if len(kind) > _MANY else ""
-        return f"{listed}{several}" + (f"; {default}" if default is not None else "")
+        return f"{listed}{several}" + (f"; default {default}" if default is not None else "")
     low, high = options.get("min"), options.get("max")
     limits = "" if low is None and high is None else f", {_bound(low)} to {_bound(high)}"
-    return f"{kind}" + (f"; {default}" if default not in (None, "") else "") + limits
+    return f"{kind}" + (f"; default {default}" if default not in (None, "") else "") + limits
 
 
 def _bound(number: float | None) -> str:
