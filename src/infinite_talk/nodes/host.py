@@ -142,7 +142,13 @@ def host() -> Host:
     if _installed:
         return _installed[-1]
     comfy = sys.modules.get("folder_paths")
-    return Host() if comfy is None else Host(places=ComfyFolders(comfy))
+    return Host() if comfy is None else _comfy_host(comfy)
+
+
+def _comfy_host(folder_paths: ModuleType) -> Host:
+    kept = getattr(folder_paths, "get_user_directory", None)
+    cache = None if kept is None else Path(kept()) / "infinite_talk" / "texts"
+    return Host(places=ComfyFolders(folder_paths), text_cache=cache)
 
 
 @contextmanager

@@ -76,20 +76,22 @@ def small_dtype(opened: Checkpoint, precision: str, device: torch.device) -> tor
 
 
 def loadable(
-    opened: Checkpoint,
-    dtype: torch.dtype,
-    *,
-    device: torch.device | None = None,
-    policy: Store = AS_STORED,
-    tokenizer: Path | None = None,
+    opened: Checkpoint, dtype: torch.dtype, *, policy: Store = AS_STORED, tokenizer: Path | None = None
 ) -> Loadable[Any]:
     """A model that is built at its first use, on the device of the host."""
-    where = device or choose_device(host().settings)
 
-    def make() -> torch.nn.Module:
-        return build_part(opened, dtype, where, tokenizer=tokenizer, policy=policy)
+    def make(device: torch.device) -> torch.nn.Module:
+        return build_part(opened, dtype, device, tokenizer=tokenizer, policy=policy)
 
-    return Loadable(opened=opened, device=where, dtype=dtype, resident=Resident(make, keep=True))
+    where = choose_device(host().settings)
+    return Loadable(
+        opened=opened,
+        device=where,
+        dtype=dtype,
+        kept="as stored" if policy is AS_STORED else "fp8_e4m3fn",
+        make=make,
+        resident=Resident(lambda: make(where), keep=True),
+    )
 
 
 def tokenizer_folder(opened: Checkpoint) -> Path | None:

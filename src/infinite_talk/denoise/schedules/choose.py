@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from infinite_talk.denoise.schedules.entries import ENTRIES, NEVER_PUBLISHED, Entry
+from infinite_talk.denoise.schedules.entries import ENTRIES, NOT_OFFERED, Entry
 from infinite_talk.denoise.schedules.grids import Levels, Wish
 from infinite_talk.denoise.schedules.schedule import Schedule
 from infinite_talk.denoise.steppers import StepNoise, Stepper, Walk
@@ -29,10 +29,9 @@ def schedule_of(choice: ScheduleChoice, width: int = 5120) -> Schedule:
     if entry.closed and entry.exactly is not None:
         choice, notes = _shift_only(choice, entry.exactly)
     levels, more = _whole(choice, entry, width)
-    times = _times(levels, "whole" if choice.sigmas is not None else entry.times)
+    times = _times(levels, "own" if choice.sigmas is not None else entry.times)
     if choice.enhance_hf:
-        times = _with_even_tail(times)
-        levels = np.append(times / NOISE_TIME, 0.0)
+        levels, times = _with_even_tail(levels, times)
     start, stop = _cut(choice, levels)
     return Schedule(
         name=choice.name,
@@ -48,10 +47,9 @@ def schedule_of(choice: ScheduleChoice, width: int = 5120) -> Schedule:
 def _entry(name: str) -> Entry:
     if name in ENTRIES:
         return ENTRIES[name]
-    if name in NEVER_PUBLISHED:
+    if (known := NOT_OFFERED.get(name)) is not None:
         raise UsageError(
-            f"The scheduler {name!r} was never published: there is no description of it to follow. "
-            f"The nearest one offered is {NEVER_PUBLISHED[name]!r}."
+            f"The scheduler {name!r} is not offered: {known.why}. The nearest one that is: {known.nearest!r}."
         )
     near = difflib.get_close_matches(name, ENTRIES, 1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -123,17 +121,25 @@ def _times(levels: Levels, rule: str) -> Levels:
     times = levels[:-1] * NOISE_TIME
     if rule == "bridge":
         return np.round(times) - 1
-    return np.trunc(times) if rule == "whole" else times
+    if rule == "own":
+        # Sigmas from elsewhere are float32, and 0.329 of them is a little less; times 1000 in float32 it is 329.
+        times = (levels[:-1].astype(np.float32) * np.float32(NOISE_TIME)).astype(np.float64)
+    return times if rule == "exact" else np.trunc(times)
 
 
-def _with_even_tail(times: Levels) -> Levels:
-    """Keep the times above half of the highest one, and walk from there to 0 in even steps.
+def _with_even_tail(levels: Levels, times: Levels) -> tuple[Levels, Levels]:
+    """Keep the steps with times above half of the highest one, and walk from there to 0 in even steps.
 
-    A fifth of the steps, but 3 to 15 of them, are even (the node pack's ``enhance_hf``).
+    A fifth of the steps, but 3 to 15 of them, are even (the node pack's ``enhance_hf``). The levels that stay are
+    exact; the node pack makes them of its whole times, several of which are the same where the shift is large.
     """
-    half = times.max() / 2
-    tail = max(3, min(15, len(times) // 5))
-    return np.concatenate([times[times > half], np.linspace(half, 0.0, tail, endpoint=False)])
+    half = float(times.max()) / 2
+    kept = times > half
+    tail = np.linspace(half, 0.0, max(3, min(15, len(times) // 5)), endpoint=False)
+    return (
+        np.concatenate([levels[:-1][kept], tail / NOISE_TIME, [0.0]]),
+        np.concatenate([times[kept], tail]),
+    )
 
 
 def _cut(choice: ScheduleChoice, levels: Levels) -> tuple[int, int]:

@@ -170,7 +170,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType({
         grid=grids.pusa,
         solver=euler,
         grid_text="linspace(denoise_strength, 0, n + 1) without its end, S",
-        update_text="Euler. One time for all latent frames, as the model takes one; known frames are held clean, "
+        update_text="Euler. One time for all latent frames, as the model takes one; known frames are held, "
         "as with every scheduler",
         source="Pusa (arXiv 2507.16116)",
     ),
@@ -222,9 +222,28 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType({
 NAMES: tuple[str, ...] = tuple(ENTRIES)
 """All schedulers that can be chosen; the first 21 are the node pack's, in its order."""
 
-NEVER_PUBLISHED: Mapping[str, str] = MappingProxyType(
-    {"flowmatch_lowstep_d": "sa_ode_stable/lowstep", "iching/wuxing": "sa_ode_stable"}
-    | {f"iching/wuxing-{kind}": "sa_ode_stable" for kind in ("strong", "stable", "smooth", "clean", "sharp")}
-    | {"iching/wuxing-lowstep": "sa_ode_stable/lowstep"}
+
+@dataclass(frozen=True, slots=True)
+class NotOffered:
+    """A scheduler of the seed application that is known by name only."""
+
+    why: str
+    nearest: str
+
+
+_WUXING = (
+    "its source scales the whole latent to a norm of 20 on the way and then takes its mean away, so that no video "
+    "comes of it"
 )
-"""Known names without a public description, each with the nearest scheduler that is offered."""
+NOT_OFFERED: Mapping[str, NotOffered] = MappingProxyType(
+    {
+        "flowmatch_lowstep_d": NotOffered("its algorithm was never published", "sa_ode_stable/lowstep"),
+        "iching/wuxing": NotOffered(_WUXING, "sa_ode_stable"),
+        "iching/wuxing-lowstep": NotOffered(_WUXING, "sa_ode_stable/lowstep"),
+    }
+    | {
+        f"iching/wuxing-{kind}": NotOffered(_WUXING, "sa_ode_stable")
+        for kind in ("strong", "stable", "smooth", "clean", "sharp")
+    }
+)
+"""Known names that cannot be chosen, each with the nearest scheduler that can."""

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from infinite_talk.denoise.times import NOISE_TIME, timesteps
 
 Levels = npt.NDArray[np.float64]
-_Number = TypeVar("_Number", Levels, torch.Tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +30,15 @@ class Wish:
     """Width of the transformer: 5120 is 14B, 1536 is 1.3B."""
 
 
-def shifted(level: _Number, shift: float) -> _Number:
-    """``S(level, shift)``: bent towards noise for a shift above 1."""
-    return shift * level / (1 + (shift - 1) * level)
+def shifted(levels: Levels, shift: float) -> Levels:
+    """``S(levels, shift)``: bent towards noise for a shift above 1; pure noise stays 1, whatever the rounding."""
+    return np.minimum(shift * levels / (1 + (shift - 1) * levels), 1.0)
 
 
 def _end(level: float, wish: Wish) -> float:
     """An end of a grid, with the first of the two shifts; in float32, as the reference has it."""
-    end = torch.tensor(level, dtype=torch.float32)
-    return float(end if wish.once else shifted(end, wish.shift))
+    end, factor = np.float32(level), np.float32(wish.shift)
+    return float(end if wish.once else min(factor * end / (1 + (factor - 1) * end), np.float32(1)))
 
 
 def _falling(start: float, steps: int) -> Levels:
@@ -62,8 +59,9 @@ def euler(wish: Wish) -> Levels:
 
 
 def deis(wish: Wish) -> Levels:
-    """Even from 0.999 towards 0, shifted once."""
-    return shifted(_falling(0.999, wish.steps), wish.shift)
+    """Even from 0.999 towards 0, shifted once; as 1 minus the signal, so that whole times are cut as in diffusers."""
+    even: Levels = 1 - np.linspace(1.0, 0.001, wish.steps + 1)
+    return shifted(even[:0:-1], wish.shift)
 
 
 def vibt(wish: Wish) -> Levels:
