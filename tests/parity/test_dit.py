@@ -84,7 +84,7 @@ def test_every_part(case: GoldenFile) -> None:
         for hook in hooks:
             hook.remove()
         close(tokens, case[f"mid/block{i}"])
-        seen["self_attn"], maps = seen["self_attn"]
+        seen["self_attn"], maps, _ = seen["self_attn"]
         for part, output in seen.items():
             close(output, case[f"mid/block{i}.{part}"])
         if maps is not None:

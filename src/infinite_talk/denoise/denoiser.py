@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.models.dit import Condition, ConditionCache, TimeEmbedding, WanTransformer, concatenate
+from infinite_talk.models.dit.model import UNCHANGED
+from infinite_talk.sampling import Positions
 from infinite_talk.types import Guide
 
 
@@ -65,10 +66,12 @@ def answers(
 class Plain:
     """Asks the transformer every time; what branches, windows and steps have in common is computed once."""
 
-    def __init__(self, transformer: WanTransformer, *, batched: bool = False) -> None:
+    def __init__(
+        self, transformer: WanTransformer, *, batched: bool = False, positions: Positions = UNCHANGED
+    ) -> None:
         """``batched``: the branches of a step are one batch, which pays where they are small."""
         self.transformer = transformer
-        self._batched = batched
+        self._batched, self._positions = batched, positions
         self._shared = ConditionCache()
         self._times: dict[int, tuple[torch.Tensor, TimeEmbedding]] = {}
         self._batches: dict[tuple[int, ...], tuple[tuple[Condition, ...], Condition]] = {}
@@ -87,6 +90,7 @@ class Plain:
             token_masks=guide.token_masks,
             reference=guide.reference[None],
             shared=self._shared,
+            positions=self._positions,
         )
 
     def velocity(self, latent: torch.Tensor, question: Question) -> torch.Tensor:
@@ -125,20 +129,41 @@ class Plain:
     def _as_batches(
         self, latent: torch.Tensor, questions: Sequence[Question]
     ) -> Mapping[Branch, torch.Tensor]:
-        """One batch of all questions; those without speech have one person, and then a batch of their own."""
+        """One batch of all questions; those without speech have one person, and then a batch of their own, and so have
+        those that other things are put on."""
         found: dict[Branch, torch.Tensor] = {}
         time = questions[0].time
-        for _, group in groupby(questions, lambda question: question.condition.people):
-            asked = list(group)
-            condition = self._joined(tuple(question.condition for question in asked))
+        for asked in batches(questions):
+            conditions = tuple(replace(question.condition, extras=None) for question in asked)
+            condition = replace(self._joined(conditions), extras=asked[0].condition.extras)
             several = latent.expand(len(asked), *latent.shape)
             velocities = self.transformer(several, time.expand(len(asked)), condition, self.embedding(time))
             found |= {question.branch: one for question, one in zip(asked, velocities, strict=True)}
         return found
 
     def _joined(self, conditions: tuple[Condition, ...]) -> Condition:
-        """Several conditions as one, for all steps that ask with them."""
-        key = tuple(map(id, conditions))
+        """Several conditions as one, for all steps that ask with them; each step may put other extras on them."""
+        key = tuple(id(part) for c in conditions for part in (c.blocks, c.context, c.reference, c.classes))
         if key not in self._batches:
             self._batches[key] = conditions, concatenate(conditions)
         return self._batches[key][1]
+
+
+def batches(questions: Sequence[Question]) -> Iterator[list[Question]]:
+    """Questions one after another that can share a batch: alike in the number of people and in their extras."""
+    batch: list[Question] = []
+    for question in questions:
+        if batch and not _alike(batch[0].condition, question.condition):
+            yield batch
+            batch = []
+        batch.append(question)
+    if batch:
+        yield batch
+
+
+def _alike(one: Condition, other: Condition) -> bool:
+    if one.people != other.people:
+        return False
+    if one.extras is None or other.extras is None:
+        return one.extras is other.extras
+    return one.extras.alike(other.extras)

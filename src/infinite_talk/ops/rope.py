@@ -6,10 +6,13 @@ no complex types, which compilers and low precisions handle badly.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from infinite_talk.errors import UsageError
 
 BASE = 10000.0
 
@@ -21,9 +24,9 @@ class Rotation(NamedTuple):
     sin: Tensor
 
 
-def frequencies(width: int, device: torch.device | None = None) -> Tensor:
-    """``10000^(-2j / width)`` for the ``width / 2`` pairs, float64."""
-    return BASE ** (-torch.arange(0, width, 2, dtype=torch.float64, device=device) / width)
+def frequencies(width: int, device: torch.device | None = None, base: float = BASE) -> Tensor:
+    """``base^(-2j / width)`` for the ``width / 2`` pairs, float64."""
+    return base ** (-torch.arange(0, width, 2, dtype=torch.float64, device=device) / width)
 
 
 def line_rotation(positions: Tensor, width: int) -> Rotation:
@@ -32,19 +35,40 @@ def line_rotation(positions: Tensor, width: int) -> Rotation:
     return Rotation(angles.cos(), angles.sin())
 
 
-def grid_rotation(grid: tuple[int, int, int], width: int, device: torch.device | None = None) -> Rotation:
+def grid_rotation(
+    grid: tuple[int, int, int],
+    width: int,
+    device: torch.device | None = None,
+    riflex: int = 0,
+    ntk: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Rotation:
     """Rotation of ``width`` numbers for the tokens of a (frames, rows, columns) grid in row-major order.
 
     The numbers are split into a share for time and two equal, smaller ones for rows and columns, each with
     its own base of frequencies (Wan2.1). Positions start at 0. Tables ``(frames*rows*columns, width/2)``.
+
+    Args:
+        riflex: which frequency of the time axis, from 1, turns by 0.9 of a circle over all frames, so that a
+            video longer than those of the training does not repeat itself (RIFLEx, Zhao et al., 2025); 0: none.
+        ntk: factors of the base for time, rows and columns; more than 1 turns slower (NTK-aware scaling).
+
+    Raises:
+        UsageError: the time axis has no such frequency, or a factor is not positive.
     """
     across = 2 * (width // 6)
     shares = (width - 2 * across, across, across)
+    if not 0 <= riflex <= shares[0] // 2 or not all(factor > 0 for factor in ntk):
+        raise UsageError(
+            f"RIFLEx frequency {riflex} and NTK factors {ntk}: this model has time frequencies 1 to "
+            f"{shares[0] // 2}, 0 is none, and factors are greater than 0 (1 changes nothing).",
+            code="positions",
+        )
     angles = []
     for axis, (length, share) in enumerate(zip(grid, shares, strict=True)):
-        along = torch.outer(
-            torch.arange(length, dtype=torch.float64, device=device), frequencies(share, device)
-        )
+        turns = frequencies(share, device, BASE * ntk[axis])
+        if axis == 0 and riflex:
+            turns[riflex - 1] = 0.9 * 2 * math.pi / length
+        along = torch.outer(torch.arange(length, dtype=torch.float64, device=device), turns)
         shape = [1, 1, 1, share // 2]
         shape[axis] = length
         angles.append(along.view(shape).expand(*grid, -1))

@@ -1,7 +1,22 @@
 """The video transformer: one window of noisy latent, time and condition in, velocity out."""
 
-from infinite_talk.models.dit.condition import Condition, ConditionCache, concatenate
+from infinite_talk.models.dit.condition import Condition, ConditionCache, KeysValues, concatenate
 from infinite_talk.models.dit.config import DiTConfig
+from infinite_talk.models.dit.extras import AddedAttention, Everywhere, Extras, Nag, PromptChunks, SelfKernel
 from infinite_talk.models.dit.model import TimeEmbedding, WanTransformer
 
-__all__ = ["Condition", "ConditionCache", "DiTConfig", "TimeEmbedding", "WanTransformer", "concatenate"]
+__all__ = [
+    "AddedAttention",
+    "Condition",
+    "ConditionCache",
+    "DiTConfig",
+    "Everywhere",
+    "Extras",
+    "KeysValues",
+    "Nag",
+    "PromptChunks",
+    "SelfKernel",
+    "TimeEmbedding",
+    "WanTransformer",
+    "concatenate",
+]

@@ -10,8 +10,19 @@ from torch import Tensor, nn
 
 from infinite_talk.models.dit.condition import BlockCondition, Condition, Context, KeysValues
 from infinite_talk.models.dit.config import DiTConfig
+from infinite_talk.models.dit.extras import BlockExtras, Grid
 from infinite_talk.models.dit.people import class_maps, query_positions
 from infinite_talk.models.dit.speech import SpeechAttention
+from infinite_talk.models.dit.techniques import (
+    between_frames,
+    cut_at_shares,
+    enhancement,
+    heard_answer,
+    heard_in,
+    normalised,
+    self_answer,
+    share_of,
+)
 from infinite_talk.ops.attention import AttentionCallable, exact
 from infinite_talk.ops.fused import FusedOps
 from infinite_talk.ops.linear import Activations, takes_float8
@@ -28,6 +39,17 @@ class Attended(NamedTuple):
 
     update: Tensor  # (B, N, D)
     maps: Tensor | None  # (B, N, P + 1): how much each token attends to each class of the first frame
+    gain: Tensor | None = None  # (B, 1, 1) float32: factor of the update
+
+
+class Steered(NamedTuple):
+    """What ``Extras`` put on a block's cross-attention for some tokens."""
+
+    put: BlockExtras
+    against: KeysValues | None  # of the text to stay away from
+    first: int  # latent frame of the first token
+    last: int  # and the one after the last
+    frames: int  # of the window
 
 
 class SelfAttention(nn.Module):
@@ -45,7 +67,13 @@ class SelfAttention(nn.Module):
         self.norm_k = RMSNorm(config.dim, config.eps)
 
     def forward(
-        self, normed: Rows, rotation: Rotation, classes: Tensor | None, cuts: Sequence[slice]
+        self,
+        normed: Rows,
+        rotation: Rotation,
+        classes: Tensor | None,
+        cuts: Sequence[slice],
+        grid: Grid,
+        put: BlockExtras | None = None,
     ) -> Attended:
         """All tokens, asked for piece by piece -> their update and, given ``classes``, the class maps.
 
@@ -54,13 +82,19 @@ class SelfAttention(nn.Module):
         if len(cuts) == 1:
             whole = normed(cuts[0])
             k, v = self._keys_values(whole, rotation)
-            found = self._answer(whole, rotation, k, v, classes)
+            found = self._answer(whole, rotation, k, v, classes, cuts[0], grid, put)
         else:
             k, v = by_pieces(lambda rows: self._keys_values(normed(rows), part_of(rotation, rows)), cuts)
             found = by_pieces(
-                lambda rows: self._answer(normed(rows), part_of(rotation, rows), k, v, classes), cuts
+                lambda rows: self._answer(
+                    normed(rows), part_of(rotation, rows), k, v, classes, rows, grid, put
+                ),
+                cuts,
             )
-        return Attended(found[0], None if classes is None else found[1])
+        gain = None
+        if put is not None and put.enhance is not None:
+            gain = enhancement(found[-1], grid[0], put.enhance)
+        return Attended(found[0], None if classes is None else found[1], gain)
 
     def _keys_values(self, x: Activations, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """Rotated keys and values, ``(B, n, heads, d)``."""
@@ -68,13 +102,24 @@ class SelfAttention(nn.Module):
         return k, torch.unflatten(self.v(x), -1, (self.heads, -1))
 
     def _answer(
-        self, x: Activations, rotation: Rotation, k: Tensor, v: Tensor, classes: Tensor | None
+        self,
+        x: Activations,
+        rotation: Rotation,
+        k: Tensor,
+        v: Tensor,
+        classes: Tensor | None,
+        rows: slice,
+        grid: Grid,
+        put: BlockExtras | None,
     ) -> tuple[Tensor, ...]:
+        """Of the tokens ``rows``: the update, the class maps if there are ``classes``, ``between_frames`` if asked."""
         q = self.ops.rms_rotate(self.q(x), self.norm_q, self.heads, rotation).transpose(1, 2)
         k, v = k.transpose(1, 2), v.transpose(1, 2)
-        found = self.attention(q, k, v).transpose(1, 2).flatten(2)
+        found = self_answer(q, k, v, rows, grid, put, self.attention).transpose(1, 2).flatten(2)
         out: Tensor = self.o(self.ops.total(found, None, narrow=takes_float8(self.o, dtype=found.dtype)))
-        return (out,) if classes is None else (out, class_maps(q, k, classes, exact(self.attention)))
+        maps = () if classes is None else (class_maps(q, k, classes, exact(self.attention)),)
+        apart = () if put is None or put.enhance is None else (between_frames(q, k, rows, grid),)
+        return (out, *maps, *apart)
 
 
 class CrossAttention(nn.Module):
@@ -102,11 +147,30 @@ class CrossAttention(nn.Module):
         """Keys and values ``(B, heads, L, d)`` of embedded image features ``(B, L, D)``."""
         return KeysValues(self._split(self.norm_k_img(self.k_img(image))), self._split(self.v_img(image)))
 
-    def forward(self, x: Activations, text: KeysValues, image: KeysValues) -> Tensor:
+    def forward(
+        self, x: Activations, text: KeysValues, image: KeysValues, steered: Steered | None = None
+    ) -> Tensor:
         q = self.ops.rms_rotate(self.q(x), self.norm_q, self.heads, None).transpose(1, 2)
-        told, seen = (self.attention(q, own.k, own.v).transpose(1, 2).flatten(2) for own in (text, image))
+        told, seen = (self._asked(q, own) for own in (text, image))
+        if steered is not None:
+            told, seen = self._steer(q, told, seen, steered)
         out: Tensor = self.o(self.ops.total(told, seen, narrow=takes_float8(self.o, dtype=told.dtype)))
         return out
+
+    def _steer(self, q: Tensor, told: Tensor, seen: Tensor, steered: Steered) -> tuple[Tensor, Tensor]:
+        """The answers of text and of all else ``(B, n, D)``, with what is put on them."""
+        put, first, last = steered.put, steered.first, steered.last
+        if put.nag is not None and steered.against is not None:
+            told = normalised(told, self._asked(q, steered.against), put.nag.numbers)
+        for one in put.heard:
+            part = heard_in(one, first, last, steered.frames)
+            seen = seen + heard_answer(q, part, last - first, self.attention)
+        return told, seen
+
+    def _asked(self, q: Tensor, own: KeysValues) -> Tensor:
+        """Answers ``(B, n, D)``. Keys and values of one sample are those of all."""
+        k, v = (part.expand(q.shape[0], -1, -1, -1) for part in own)
+        return self.attention(q, k, v).transpose(1, 2).flatten(2)
 
     def _split(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, d)
@@ -138,6 +202,7 @@ class Block(nn.Module):
         condition: Condition,
         own: BlockCondition,
         attended: Attended | None = None,
+        put: BlockExtras | None = None,
     ) -> Tensor:
         """Advance the stream.
 
@@ -146,43 +211,52 @@ class Block(nn.Module):
             e0: modulation of the time step, float32 ``(B, 6, D)``.
             own: this block's keys and values, of ``keys_values``.
             attended: what ``attend`` says, if it is known already.
+            put: what is put on this block.
         """
-        update, maps = attended or self.attend(x, e0, condition)
+        update, maps, gain = attended or self.attend(x, e0, condition, put)
         who = self._who(maps)
         frames, rows, columns = condition.grid
         m = self._modulation(e0)
+        amount = m[2] if gain is None else m[2] * gain
+        against = None if put is None or put.nag is None else self.text_keys_values(put.nag.text)
+        texts = self._texts(own, put)
 
         def rest(piece: slice) -> tuple[Tensor]:
+            first, last = piece.start // (rows * columns), -(-piece.stop // (rows * columns))
+            steered = None if put is None else Steered(put, against, first, last, frames)
+            text = texts[0 if len(texts) == 1 else share_of(piece, condition.grid, len(texts))[0]]
             y, h = self.ops.add_norm(
-                *(x[:, piece], update[:, piece], m[2]),
+                *(x[:, piece], update[:, piece], amount),
                 *(self.norm3.weight, self.norm3.bias, self.norm3.eps),
                 narrow=takes_float8(self.cross_attn.q, dtype=x.dtype),
             )
             y, h = self.ops.add_norm(
-                *(y, self.cross_attn(h, own.text, own.image), None),
+                *(y, self.cross_attn(h, text, own.image, steered), None),
                 *(self.norm_x.weight, self.norm_x.bias, self.norm_x.eps),
                 own=True,
             )
-            first, last = piece.start // (rows * columns), -(-piece.stop // (rows * columns))
             speech = frames_of(own.speech, first, last, frames)
             voices = None if who is None else part_of(who, piece)
+            said = self.audio_cross_attn(h, speech, last - first, voices)
+            if put is not None and put.speech_scale != 1:
+                said = said * put.speech_scale
             y, h = self.ops.add_norm(
-                *(y, self.audio_cross_attn(h, speech, last - first, voices), None),
+                *(y, said, None),
                 *(m[4], m[3], self.config.eps),
                 narrow=takes_float8(self.ffn[0], dtype=x.dtype),
                 own=True,
             )
+            del said
             inner = self.ops.gelu(self.ffn[0], h, narrow=takes_float8(self.ffn[2], dtype=x.dtype))
             del h  # each is hundreds of megabytes
             h = self.ffn[2](inner)
             del inner
             return (self.ops.add(y, h, m[5], own=True),)
 
-        return by_pieces(rest, cuts_of(frames, rows * columns, self.rows_at_once))[0]
+        return by_pieces(rest, self._cuts(condition, put))[0]
 
-    def attend(self, x: Tensor, e0: Tensor, condition: Condition) -> Attended:
+    def attend(self, x: Tensor, e0: Tensor, condition: Condition, put: BlockExtras | None = None) -> Attended:
         """The self-attention, which sees nothing of what guidance branches differ in."""
-        frames, rows, columns = condition.grid
         m, attention = self._modulation(e0), self.self_attn
         narrow = takes_float8(attention.q, attention.k, attention.v, dtype=x.dtype)
         return cast(
@@ -191,7 +265,9 @@ class Block(nn.Module):
                 lambda piece: self.ops.norm(x[:, piece], m[1], m[0], self.config.eps, narrow=narrow),
                 condition.rotation,
                 condition.classes,
-                cuts_of(frames, rows * columns, self.rows_at_once),
+                self._cuts(condition, put),
+                condition.grid,
+                put,
             ),
         )
 
@@ -214,6 +290,20 @@ class Block(nn.Module):
     def speech_keys_values(self, speech: Tensor, voices: Rotation | None) -> KeysValues:
         """Of speech tokens ``(B, T, L, output_dim)``."""
         return self.audio_cross_attn.keys_values(speech, voices)
+
+    def _cuts(self, condition: Condition, put: BlockExtras | None) -> tuple[slice, ...]:
+        """The pieces in which the tokens are worked on."""
+        frames, rows, columns = condition.grid
+        cuts = cuts_of(frames, rows * columns, self.rows_at_once)
+        if put is None or put.chunks is None:
+            return cuts
+        return cut_at_shares(cuts, condition.grid, put.chunks.parts)
+
+    def _texts(self, own: BlockCondition, put: BlockExtras | None) -> list[KeysValues]:
+        """The text, or that of each share of the frames."""
+        if put is None or put.chunks is None or not put.chunks.texts:
+            return [own.text]
+        return [self.text_keys_values(text) for text in put.chunks.texts]
 
     def _modulation(self, e0: Tensor) -> tuple[Tensor, ...]:
         """Shift, factor and gate of the self-attention, then of the feed-forward; ``(B, 1, D)`` float32."""

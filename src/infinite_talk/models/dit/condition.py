@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from infinite_talk.ops.rope import Rotation
+
+if TYPE_CHECKING:
+    from infinite_talk.models.dit.extras import Extras
 
 T = TypeVar("T")
 
@@ -58,6 +61,8 @@ class Condition:
     )  # (B, S, P + 1): weights of first-frame tokens in the class maps; None for one person
     grid: tuple[int, int, int]  # tokens in time, height, width
     people: int
+    extras: Extras | None = None
+    """What is put on the passes with this condition, which may differ from step to step."""
 
     @property
     def batch(self) -> int:
@@ -117,8 +122,10 @@ def _storage(source: Tensor) -> int:
 
 
 def concatenate(conditions: Sequence[Condition]) -> Condition:
-    """One batch of several conditions of the same grid and number of people, in order."""
+    """One batch of several conditions of the same grid, number of people and extras, in order."""
     first = conditions[0]
+    if any(c.extras is not first.extras for c in conditions):
+        raise ValueError("conditions with different extras cannot share a batch")
     contexts = [c.context for c in conditions if c.context is not None]
     if len(contexts) not in (0, len(conditions)):
         raise ValueError("conditions with and without kept keys and values cannot share a batch")
@@ -145,6 +152,7 @@ def concatenate(conditions: Sequence[Condition]) -> Condition:
         classes=torch.cat(classes) if classes else None,
         grid=first.grid,
         people=first.people,
+        extras=first.extras,
     )
 
 

@@ -9,7 +9,6 @@ The residual stream has the dtype of the parameters; time embedding, modulation,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import cast
@@ -21,50 +20,19 @@ from torch import Tensor, nn
 from infinite_talk.models.dit.blocks import Attended, Block
 from infinite_talk.models.dit.condition import BlockCondition, Condition, ConditionCache, once
 from infinite_talk.models.dit.config import DiTConfig
-from infinite_talk.models.dit.parts import context_of, keys_values_of, parts_of
+from infinite_talk.models.dit.ends import Head, ImageEmbedding, linear_float32, sinusoid
+from infinite_talk.models.dit.extras import begin_alike
+from infinite_talk.models.dit.parts import context_of, keys_values_of, padded, parts_of
 from infinite_talk.models.dit.people import class_weights, voice_rotation
 from infinite_talk.models.dit.speech import SpeechProjection
 from infinite_talk.ops.attention import AttentionCallable, sdpa
 from infinite_talk.ops.fused import EAGER, FusedOps
-from infinite_talk.ops.norms import LayerNorm, layer_norm
 from infinite_talk.ops.pieces import by_pieces, cuts_of
-from infinite_talk.ops.rope import BASE, grid_rotation
+from infinite_talk.ops.rope import grid_rotation
+from infinite_talk.sampling import Positions
 
-
-class ImageEmbedding(nn.Module):
-    """CLIP features of the reference picture ``(B, L, clip_dim)`` -> context ``(B, L, D)``."""
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        self.proj = nn.Sequential(
-            LayerNorm(config.clip_dim, eps=1e-5),
-            nn.Linear(config.clip_dim, config.clip_dim),
-            nn.GELU(),
-            nn.Linear(config.clip_dim, config.dim),
-            LayerNorm(config.dim, eps=1e-5),
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        out: Tensor = self.proj(image)
-        return out
-
-
-class Head(nn.Module):
-    """Tokens -> patches of velocity, float32."""
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        self.eps = config.eps
-        self.head = nn.Linear(config.dim, math.prod(config.patch_size) * config.out_dim)
-        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
-
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        """``x`` (B, N, D), time embedding ``e`` (B, D) float32 -> (B, N, patch * out_dim)."""
-        shift, scale = (self.modulation.float() + e[:, None]).unsqueeze(2).unbind(1)
-        with torch.autocast(x.device.type, enabled=False):
-            return linear_float32(self.head, layer_norm(x.float(), self.eps) * (1 + scale) + shift)
-
-
+UNCHANGED = Positions()
+"""Positions as in training."""
 TimeEmbedding = tuple[Tensor, Tensor]
 """``e`` (B, D) for the head and ``e0`` (B, 6, D) for the blocks, float32."""
 
@@ -131,6 +99,7 @@ class WanTransformer(nn.Module):
         token_masks: Tensor | None,
         reference: Tensor,
         shared: ConditionCache | None = None,
+        positions: Positions = UNCHANGED,
     ) -> Condition:
         """Compute what all steps of a window share. Differentiable.
 
@@ -143,6 +112,7 @@ class WanTransformer(nn.Module):
                 latent grid; not read for one person.
             reference: mask and latent channels of the reference picture ``(B, in_dim - out_dim, T, h, w)``.
             shared: what other conditions of the run have made, and where the parts of this one are kept.
+            positions: changes of the tokens' positions.
         """
         config, kept = self.config, self.keep_keys_values
         grid = self._grid(reference)
@@ -153,17 +123,25 @@ class WanTransformer(nn.Module):
             voices = once(shared, f"voices {people}", make)
         parts = parts_of(self, text, image, speech, voices, reference)
         embed = partial(self._embed_reference, reference)
+        turned = partial(
+            grid_rotation,
+            *(grid, config.head_dim, reference.device),
+            *(positions.riflex, positions.ntk),
+        )
         return Condition(
             blocks=keys_values_of(self._blocks(), parts, shared) if kept else (),
             context=None if kept else context_of(parts, voices, shared),
             reference=once(shared, "reference", embed, reference) if kept else reference,
-            rotation=once(
-                shared, f"rotation {grid}", partial(grid_rotation, grid, config.head_dim, reference.device)
-            ),
+            rotation=once(shared, f"rotation {grid} {positions}", turned),
             classes=self._classes(token_masks, people, reference, grid, shared),
             grid=grid,
             people=people,
         )
+
+    def embed_text(self, text: Tensor | Sequence[Tensor]) -> Tensor:
+        """Text as ``condition`` takes it -> ``(B, text_len, D)``, for ``Extras``."""
+        tokens: Tensor = self.text_embedding(padded(text, self.config).to(self.dtype))
+        return tokens
 
     # Once per step
 
@@ -191,18 +169,25 @@ class WanTransformer(nn.Module):
     ) -> list[Tensor]:
         """``forward`` of one latent under several conditions that have the reference picture in common.
 
-        Their tokens are the same until the first block's cross-attention, so all before is computed once. Then
-        they pass through each block one after another, so that a streamed block is fetched once for all.
+        Their tokens are the same until the first block's cross-attention, so all before is computed once, unless
+        ``Extras`` tell them apart. Then they pass through each block one after another, so that a streamed block is
+        fetched once for all.
         """
         e, e0 = self.embed_time(timestep) if time is None else time
-        tokens = self.embed(latent, conditions[0])
-        streams = [tokens] * len(conditions)
-        del tokens
+        together = begin_alike(conditions)
+        if together:
+            tokens = self.embed(latent, conditions[0])
+            streams = [tokens] * len(conditions)
+            del tokens
+        else:
+            streams = [self.embed(latent, condition) for condition in conditions]
         for i, block in enumerate(self._blocks()):
-            shared = self._attend_together(block, streams[0], e0, conditions) if i == 0 else None
+            shared: Sequence[Attended | None] = [None] * len(conditions)
+            if together and i == 0:
+                shared = self._attend_together(block, streams[0], e0, conditions)
             for branch, condition in enumerate(conditions):
-                own = self._own(block, i, condition)
-                streams[branch] = block(streams[branch], e0, condition, own, shared and shared[branch])
+                streams[branch] = self._advance(block, i, streams[branch], e0, condition, shared[branch])
+            del shared
         return [self.head_forward(streams.pop(0), e, condition) for condition in conditions]
 
     def embed_time(self, timestep: Tensor) -> TimeEmbedding:
@@ -222,14 +207,17 @@ class WanTransformer(nn.Module):
         """Noisy latent ``(B, out_dim, T, h, w)`` -> tokens ``(B, N, D)``, reference picture included."""
         weight = self.patch_embedding.weight[:, : self.config.out_dim]
         tokens = self._embed_patches(latent, weight, None)
-        if condition.context is None:
-            return tokens + condition.reference
-        return tokens + self._embed_reference(condition.reference)
+        kept = condition.context is None
+        tokens = tokens + (condition.reference if kept else self._embed_reference(condition.reference))
+        extras = condition.extras
+        if extras is None or extras.tokens is None:
+            return tokens
+        return tokens + extras.tokens.to(tokens.dtype)
 
     def blocks_forward(self, tokens: Tensor, e0: Tensor, condition: Condition) -> Tensor:
         """Run all blocks over the tokens ``(B, N, D)``."""
         for i, block in enumerate(self._blocks()):
-            tokens = block(tokens, e0, condition, self._own(block, i, condition))
+            tokens = self._advance(block, i, tokens, e0, condition)
         return tokens
 
     def head_forward(self, tokens: Tensor, e: Tensor, condition: Condition) -> Tensor:
@@ -264,6 +252,27 @@ class WanTransformer(nn.Module):
 
     # Parts of the above
 
+    def _advance(
+        self,
+        block: Block,
+        i: int,
+        x: Tensor,
+        e0: Tensor,
+        condition: Condition,
+        attended: Attended | None = None,
+    ) -> Tensor:
+        """Tokens ``(B, N, D)`` through block ``i``, with what ``Extras`` put on it."""
+        extras = condition.extras
+        if extras is None:
+            advanced: Tensor = block(x, e0, condition, self._own(block, i, condition), attended)
+            return advanced
+        if i in extras.skip:
+            return x
+        own, put = self._own(block, i, condition), extras.of_block(i)
+        advanced = block(x, e0, condition, own, attended, put)
+        more = None if extras.after is None else extras.after(i)
+        return advanced if more is None else advanced + more.to(advanced.dtype)
+
     def _own(self, block: Block, i: int, condition: Condition) -> BlockCondition:
         """What block ``i`` attends to."""
         context = condition.context
@@ -274,8 +283,9 @@ class WanTransformer(nn.Module):
     ) -> list[Attended]:
         """One self-attention for all conditions; class maps only for those with several people."""
         most = max(conditions, key=lambda condition: condition.people)
-        update, maps = block.attend(tokens, e0, most)
-        return [Attended(update, maps if c.people == most.people else None) for c in conditions]
+        put = None if most.extras is None else most.extras.of_block(0)
+        found = block.attend(tokens, e0, most, put)
+        return [found if c.people == most.people else found._replace(maps=None) for c in conditions]
 
     def _blocks(self) -> Iterable[Block]:
         return cast("Iterable[Block]", self.blocks)
@@ -319,19 +329,3 @@ class WanTransformer(nn.Module):
         masks = token_masks.to(reference.device).expand(batch, -1, -1, -1)
         make: Callable[[], Tensor] = partial(class_weights, masks, *grid[1:])
         return once(shared, f"classes {batch}", make, token_masks)
-
-
-def sinusoid(timestep: Tensor, width: int) -> Tensor:
-    """Cosines, then sines of ``timestep`` (B,) at ``width / 2`` frequencies; float64 inside, float32 out."""
-    half = width // 2
-    exponents = torch.arange(half, dtype=torch.float64, device=timestep.device) / half
-    angles = timestep.double()[:, None] * BASE**-exponents
-    return torch.cat((angles.cos(), angles.sin()), dim=-1).float()
-
-
-def linear_float32(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a linear layer in float32 whatever its dtype. One that a file has packed unpacks to that of ``x``."""
-    if isinstance(layer, nn.Linear):
-        return F.linear(x.float(), layer.weight.float(), layer.bias.float())
-    out: Tensor = layer(x.float())
-    return out
