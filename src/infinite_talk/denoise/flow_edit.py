@@ -55,7 +55,8 @@ def flow_edit(
 
     For each step ``i`` from ``skip_steps`` on, with noise ``e`` drawn for it and ``s`` the share of noise:
     ``z = (1 - s) video + s e`` and ``z' = edit + z - video``; the edit moves by ``(s' - s) (v'(z') - v(z))``. For the
-    last ``drift_steps`` it becomes ``z'`` once and is then sampled plainly, on ``drift``'s steps.
+    last ``drift_steps`` it becomes ``z'`` once and is then sampled plainly, on ``drift``'s steps. The steps are straight
+    (Euler) whatever solver the schedule has: the method is made for them.
 
     The target's guidance is the sampler's, in the plain steps ``drift_text``; the source's is ``source_text``. (The
     node pack guides the edit itself by ``drift_cfg``, and never the plain steps.)
@@ -66,18 +67,17 @@ def flow_edit(
         keep: what is known of the edit, see ``keeping.py``.
 
     Raises:
-        UsageError: no step is left, or the video has another shape than the window.
+        UsageError: no step is left, the video has another shape than the window, or FreeInit is asked for too.
         NumericalError: the result is not finite.
     """
     assert sampler.sampling is not None and sampler.sampling.flow_edit is not None
     choice, guided = sampler.sampling.flow_edit, sampler.sampling.guidance
-    _check(choice, sampler.steps, video, target.guide)
+    _check(sampler.sampling, choice, sampler.steps, video, target.guide)
     device, steps = target.guide.motion.device, sampler.steps
     theirs = _Asked(source, Stepwise(_scaled(guided, choice.source_text), steps))
     ours = _Asked(target, Stepwise(guided, steps))
     kept = Motion(target.guide.motion) if keep is None else keep
     video = video.float().to(device)
-
     run = _Run(video, draw, kept, on_step)
     walked = run.edit(ours, theirs, sampler, range(choice.skip_steps, steps - choice.drift_steps))
     if choice.drift_steps:
@@ -144,14 +144,18 @@ class _Asked:
         if not rule.branches:
             return torch.zeros_like(latent)
         questions = [Question(step, time, branch, self._conditions[branch]) for branch in rule.branches]
-        return rule.combine(answers(self._denoiser, latent, questions))
+        return walker.corrected(rule.combine(answers(self._denoiser, latent, questions)), latent, step)
 
 
 def _scaled(guided: GuidanceChoice, text: tuple[float, ...]) -> GuidanceChoice:
     return replace(guided, text=text)
 
 
-def _check(choice: FlowEdit, steps: int, video: torch.Tensor, guide: Guide) -> None:
+def _check(sampling: Sampling, choice: FlowEdit, steps: int, video: torch.Tensor, guide: Guide) -> None:
+    if sampling.free_init is not None:
+        raise UsageError(
+            "freeinit_args begin again from noise, and flowedit_args from a video. Leave one of them away."
+        )
     if choice.skip_steps >= steps:
         raise UsageError(
             f"FlowEdit skips {choice.skip_steps} of {steps} steps, so that none is left; choose more steps or a "
