@@ -55,8 +55,8 @@ def flow_edit(
 
     For each step ``i`` from ``skip_steps`` on, with noise ``e`` drawn for it and ``s`` the share of noise:
     ``z = (1 - s) video + s e`` and ``z' = edit + z - video``; the edit moves by ``(s' - s) (v'(z') - v(z))``. For the
-    last ``drift_steps`` it becomes ``z'`` once and is then sampled plainly, on ``drift``'s steps. The steps are straight
-    (Euler) whatever solver the schedule has: the method is made for them.
+    last ``drift_steps`` it becomes ``z'`` once and is then sampled plainly, on ``drift``'s steps. All steps are
+    straight (Euler) whatever solver the schedule has: the method is made for them.
 
     The target's guidance is the sampler's, in the plain steps ``drift_text``; the source's is ``source_text``. (The
     node pack guides the edit itself by ``drift_cfg``, and never the plain steps.)
