@@ -97,7 +97,13 @@ def talk_of(image_embeds: Embeds, kind: Mode, clip_dim: int) -> Talk:
     Raises:
         UsageError: a key is unknown or missing, or a value cannot be used.
     """
+    mode = _mode(image_embeds.get("multitalk_mode", "auto"), kind)
     known_keys("image_embeds", image_embeds, TALK_KEYS)
+    if image_embeds.get("extra_latents"):
+        raise UsageError(
+            "extra_latents have no place in the MultiTalk loop, whose windows begin with frames of their own. Use "
+            "WanVideoImageToVideoEncode with them, or leave them away."
+        )
     if missing := [
         key
         for key in ("frame_window_size", "motion_frame", "target_h", "target_w")
@@ -111,7 +117,7 @@ def talk_of(image_embeds: Embeds, kind: Mode, clip_dim: int) -> Talk:
         size=size,
         frames=_step_of_four(int(image_embeds["frame_window_size"])),
         motion=_step_of_four(int(image_embeds["motion_frame"])),
-        mode=_mode(image_embeds.get("multitalk_mode", "auto"), kind),
+        mode=mode,
         image=clip_features(image_embeds.get("clip_context"), clip_dim),
         colours=image_embeds.get("colormatch", "disabled"),
         codec=image_embeds.get("vae"),

@@ -164,8 +164,7 @@ def check_values(values: Mapping[str, Any]) -> None:
     Raises:
         UsageError: a value does not suit its input.
     """
-    elsewhere = {"start_step", "end_step", "sigmas", "cfg"}
-    elsewhere |= {name for name in ("scheduler", "rope_function") if isinstance(values.get(name), Mapping)}
+    elsewhere = {"start_step", "end_step", "sigmas", "cfg", "scheduler", "rope_function"}
     check(WanVideoSampler, {name: value for name, value in values.items() if name not in elsewhere})
 
 

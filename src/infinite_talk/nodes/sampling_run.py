@@ -15,7 +15,7 @@ from infinite_talk.denoise.start import Start
 from infinite_talk.errors import UsageError
 from infinite_talk.memory import Work
 from infinite_talk.models.dit import DiTConfig
-from infinite_talk.nodes import arguments
+from infinite_talk.nodes import adapting, arguments
 from infinite_talk.nodes.caches import cache_of
 from infinite_talk.nodes.embeds import Samples, Talk, Texts, samples_of, talk_of, texts_of
 from infinite_talk.nodes.gathering import gather
@@ -58,7 +58,7 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
     texts = texts_of(values["text_embeds"], config.text_dim)
     vae = need_vae(talk.codec)
     plan = plan_of(talk, speech)
-    asked, notes = asked_of(values, model, speech, texts)
+    asked, notes = asked_of(values, embeds, model, speech, texts)
     samples = samples_of(values["samples"], talk.size.latent, _adds_noise(values))
     check_for_windows(
         asked.sampling,
@@ -71,6 +71,8 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
     work = replace(work, motion=min(talk.motion, talk.frames), windows=len(plan.windows))
     clock = _clock(len(plan.windows), asked, model, (*notes, *_notes_on(samples, asked)))
     codec = vae.codec(tile=_tile(talk) if talk.tiled else None)
+    worn = adapting.adapters_of(values, embeds, model, talk.size, talk.pictures, codec)
+    asked = replace(asked, adapters=worn)
     with ModelWalker(model, vae, work, asked, clock.step, nag=texts.nag) as walker:
         clips = talking_clips(talk, speech, texts, samples, walker, codec, seeded(asked.seed), clock)
         return gather(clips, plan.length, talk.size, talk.output)
@@ -81,7 +83,7 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
     config: DiTConfig = model.opened.config
     one, texts = one_of(embeds, config, model.device), texts_of(values["text_embeds"], config.text_dim)
     speech = _speech(values, embeds, config)
-    asked, notes = asked_of(values, model, speech, texts)
+    asked, notes = asked_of(values, embeds, model, speech, texts)
     samples = samples_of(values["samples"], one.size.latent, _adds_noise(values))
     if asked.sampling.flow_edit is not None and samples is None:
         raise UsageError(
@@ -95,6 +97,7 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
     start = Start(noise) if samples is None else samples.start(noise)
     work = work_of(asked, one.size, window.frames, len(guide.speech), texts)
     prompts = texts.prompts if len(texts.prompts) > 1 else ()
+    asked = replace(asked, adapters=adapting.adapters_of(values, embeds, model, one.size, None, None))
     with ModelWalker(model, None, work, asked, clock.step, nag=texts.nag, prompts=prompts) as walker:
         walked = walker.walked(window, guide, start, one.keep)
     found = {"samples": walked.latent[None].cpu(), "looped": asked.sampling.loop is not None, **one.travels}
@@ -119,7 +122,11 @@ def _speech(values: Mapping[str, Any], embeds: Mapping[str, Any], config: DiTCon
 
 
 def asked_of(
-    values: Mapping[str, Any], model: WanModel, speech: Speech | None, texts: Texts
+    values: Mapping[str, Any],
+    embeds: Mapping[str, Any],
+    model: WanModel,
+    speech: Speech | None,
+    texts: Texts,
 ) -> tuple[Asked, tuple[str, ...]]:
     """All that says how latents are made, and a line for each thing that has no effect."""
     choice = arguments.schedule_of(
@@ -135,10 +142,14 @@ def asked_of(
     picture = arguments.picture_of(values["context_options"])
     rope = arguments.rope_of(values["rope_function"], values["riflex_freq_index"])
     more = arguments.experimental_of(values["experimental_args"])
+    portrait = embeds.get("portrait_embeds")
+    face, face_share = adapting.face_scale(portrait)
     guided = replace(
         more.guidance,
         text=arguments.scales("cfg", values["cfg"], MAX_CFG),
-        audio=(1.0,) if speech is None else speech.audio,
+        audio=adapting.voice_scale(values["fantasytalking_embeds"]) if speech is None else speech.audio,
+        face=face,
+        face_share=face_share,
         official_audio=speech is not None and speech.official,
         batched=bool(values["batched_cfg"]),
     )
@@ -172,8 +183,8 @@ def asked_of(
         source=None if edit is None else texts_of(edit["source_embeds"], config.text_dim),
         picture=None if picture is None else picture.to(model.device),
     )
-    notes = (*sampler.schedule.notes, *(() if cache is None else cache.notes), *_notes_on_guidance(sampling))
-    return asked, notes
+    notes = [*sampler.schedule.notes, *(() if cache is None else cache.notes), *_notes_on_guidance(sampling)]
+    return asked, (*notes, *adapting.tell(values, portrait, speech is not None))
 
 
 def _cache_args(values: Mapping[str, Any]) -> Mapping[str, Any] | None:

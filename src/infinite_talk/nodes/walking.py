@@ -25,6 +25,7 @@ from infinite_talk.denoise.start import Start
 from infinite_talk.errors import UsageError
 from infinite_talk.memory import Work
 from infinite_talk.models.dit import Extras, WanTransformer
+from infinite_talk.nodes.attention import kernel_sources
 from infinite_talk.nodes.embeds import Texts
 from infinite_talk.nodes.handles import Vae, WanModel
 from infinite_talk.request import StepCache
@@ -188,7 +189,8 @@ class ModelWalker:
             nag_text=None if self._nag is None else self._nag.to(device),
             prompts=[text.to(device) for text in apart],
         )
-        return (*found, self._worn) if self._asked.adapters else found
+        worn = (self._worn,) if self._asked.adapters else ()
+        return (*found, *kernel_sources(self._model), *worn)
 
     def rest(self) -> None:
         """Let the transformer go until it is needed again."""
