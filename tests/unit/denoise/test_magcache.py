@@ -36,9 +36,9 @@ def test_the_rule_against_its_twin(
     ratios: list[float], threshold: float, longest: int, retention: float
 ) -> None:
     first = max(1, math.ceil(retention * len(ratios)))
-    assert list(skipped_steps([ratios], threshold, longest, math.ceil(retention * len(ratios)))) == by_the_paper(
-        ratios, threshold, longest, first
-    )
+    assert list(
+        skipped_steps([ratios], threshold, longest, math.ceil(retention * len(ratios)))
+    ) == by_the_paper(ratios, threshold, longest, first)
 
 
 def test_a_schedule_by_hand() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from infinite_talk import Settings, UsageError
 from infinite_talk.frontends.workflow.assign import assign, with_media
-from infinite_talk.frontends.workflow.checking import Checked, Step, check_graph, check_media
+from infinite_talk.frontends.workflow.checking import Checked, Step, check_graph, check_media, note_separators
 from infinite_talk.frontends.workflow.cost import cost_line
 from infinite_talk.frontends.workflow.embedded import for_embedded
 from infinite_talk.frontends.workflow.graph import Graph, Node
@@ -114,7 +114,7 @@ def check_workflow(wanted: Wanted, settings: Settings, run: Run) -> int:
     """Say what is in a workflow and what stands in its way; nothing is loaded."""
     with hosted(_host(wanted, settings, lambda _: None)):
         prepared = _prepare(wanted)
-    checked = prepared.checked
+        checked = note_separators(prepared.checked)
     running = {step.node.id for step in checked.steps}
     nodes = [
         {"id": node.id, "type": node.type, "title": node.title, "runs": node.id in running}
