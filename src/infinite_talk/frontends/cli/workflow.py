@@ -21,8 +21,9 @@ from infinite_talk.frontends.workflow.running import Outcome, run_graph
 from infinite_talk.nodes.helpers.place import PLACE, Place
 from infinite_talk.nodes.host import Host, ModelFolders, hosted
 
-from .generate import check_output, listener, watching
+from .generate import check_output, listener
 from .show import Show, clean
+from .stop import polite_stop
 from .talk import Run
 
 _WRITERS = ("VHS_VideoCombine", "SaveVideo", "SaveImage")
@@ -82,7 +83,8 @@ class Prepared:
 
 def run_workflow(wanted: Wanted, settings: Settings, run: Run) -> int:
     """Run a workflow and write its results."""
-    with watching(run) as (show, stop), _notes(show, run):
+    stopping = polite_stop("files that are written stay", "the same command begins anew")
+    with stopping as stop, Show(quiet=run.quiet) as show, _notes(show, run):
         host = _host(wanted, settings, listener(show, stop))
         with hosted(host):
             prepared = _prepare(wanted)
