@@ -1,14 +1,20 @@
-"""A clip of which the first and the last frames may be known: what the model sees of it, and the mask of what is known."""
+"""What pictures tell of a clip: the latents of its known frames, the mask of them, sizes, and what CLIP has seen."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from infinite_talk.conditioning.image import MID_GREY
 from infinite_talk.errors import UsageError
+from infinite_talk.nodes.pictures import checked_pictures, stretched
 from infinite_talk.rooms import Codec
-from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE
+from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE, latent_frames
+
+LATENT_CHANNELS = 16
 
 
 class Clip:
@@ -47,7 +53,7 @@ class Clip:
         return codec.encode_video(video).cpu().clone()
 
     def mask(self, given: torch.Tensor | None) -> torch.Tensor:
-        """``(4, t, h, w)``: 1 where a frame is known. Channels are the four frames of a latent; the first is repeated."""
+        """``(4, t, h, w)``: 1 where a frame is known. Channels are the frames of a latent; the first is repeated."""
         height, width = (side // SPATIAL_STRIDE for side in self._size)
         known = torch.zeros(self._frames, height, width)
         known[: self._first] = 1
@@ -65,3 +71,32 @@ def augmented(latents: torch.Tensor, strength: float) -> torch.Tensor:
     """With normal noise, always the same."""
     drawn = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     return latents + strength * drawn.to(latents)
+
+
+def sized(what: str, pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The pictures of an IMAGE at the size of the video."""
+    return stretched(checked_pictures(what, pictures), height, width)
+
+
+def target_shape(frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """``(16, t, h, w)`` of a clip."""
+    return LATENT_CHANNELS, latent_frames(frames), height // SPATIAL_STRIDE, width // SPATIAL_STRIDE
+
+
+def clip_context(clip_embeds: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What CLIP has seen, by the sampler's names.
+
+    Raises:
+        UsageError: the dictionary has no features.
+    """
+    if clip_embeds is None:
+        return {"clip_context": None, "negative_clip_context": None}
+    if "clip_embeds" not in clip_embeds:
+        raise UsageError(
+            f"clip_embeds has the keys {', '.join(map(str, clip_embeds))}, and 'clip_embeds' is not among them; "
+            "connect WanVideoClipVisionEncode."
+        )
+    return {
+        "clip_context": clip_embeds["clip_embeds"],
+        "negative_clip_context": clip_embeds.get("negative_clip_embeds"),
+    }

@@ -26,7 +26,7 @@ from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.nodes.host import host
 from infinite_talk.ops.accumulation import float16_sums
-from infinite_talk.ops.compiling import Compilation, compile_blocks, why_not_compiled
+from infinite_talk.ops.compiling import Compilation, compile_blocks, for_moving_weights, why_not_compiled
 from infinite_talk.presets import OFFICIAL
 from infinite_talk.progress import Progress
 from infinite_talk.rooms import Codec, Resident
@@ -174,6 +174,7 @@ class _Home:
 
     key: tuple[Any, ...] = ()
     runtime: Runtime | None = None
+    compiled: Compilation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -269,24 +270,28 @@ class WanModel:
             runtime.transformer(plan, _tell).at_hand() as transformer,
             float16_sums(self.float16_sums, runtime.how.device),
         ):
-            self._compile(transformer, runtime.how.device)
+            self._compile(transformer, runtime.how.device, streamed=plan.blocks_to_swap > 0)
             yield transformer
 
     def release(self) -> None:
         """Let the weights go (``force_offload``); they are read again when they are needed."""
         if self.home.runtime is not None:
             self.home.runtime.release()
-            self.home.runtime, self.home.key = None, ()
+            self.home.runtime, self.home.key, self.home.compiled = None, (), None
 
-    def _compile(self, transformer: WanTransformer, device: torch.device) -> None:
-        asked = self.compilation
-        if asked is None or getattr(transformer, "compiled_as", None) == asked:
+    def _compile(self, transformer: WanTransformer, device: torch.device, *, streamed: bool) -> None:
+        if self.compilation is None:
             return
         if reason := why_not_compiled(device):
             say(f"The blocks run as they are: {reason}.")
             return
+        asked = for_moving_weights(self.compilation) if streamed else self.compilation
+        if self.home.compiled == asked:
+            return
+        if asked != self.compilation:
+            say("Blocks are streamed from host memory, and so are compiled without recorded graphs.")
         compile_blocks(transformer.blocks.children(), asked)
-        transformer.compiled_as = asked  # type: ignore[assignment]
+        self.home.compiled = asked
 
     def _runtime(self) -> Runtime:
         """The runtime of these weights: the one that is there, or a new one in its place."""

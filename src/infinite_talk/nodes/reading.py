@@ -43,5 +43,5 @@ def _stacked(levels: list[np.ndarray]) -> torch.Tensor:
     """8-bit pictures as numbers, one after another, so that they stand in memory once."""
     out = torch.empty(len(levels), *levels[0].shape)
     for i, one in enumerate(levels):
-        out[i] = torch.from_numpy(np.ascontiguousarray(one)).float() / 255
+        out[i] = torch.from_numpy(one.copy()).float() / 255
     return out

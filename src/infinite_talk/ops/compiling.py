@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -37,10 +37,19 @@ def why_not_compiled(device: torch.device) -> str | None:
     return None
 
 
+def for_moving_weights(asked: Compilation) -> Compilation:
+    """The same without recorded CUDA graphs, which need weights that stay where they are: for streamed blocks."""
+    if asked.backend == "cudagraphs":
+        return replace(asked, backend="inductor", mode="default")
+    modes = {"reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
+    return replace(asked, mode=modes.get(asked.mode, asked.mode))
+
+
 def compile_blocks(blocks: Iterable[nn.Module], asked: Compilation) -> None:
     """Compile the forward pass of each block, in place: at its first call with new shapes, block by block.
 
-    Names of parameters stay, and so does the streaming of blocks, which moves their tensors and not their code.
+    Names of parameters stay, and so does the streaming of blocks, which moves their tensors and not their code. The
+    compiler's limits belong to the process; they are raised and never lowered.
     """
     config = cast("Any", torch)._dynamo.config  # a lazily imported module without types
     _raise_to(config, ("cache_size_limit", "recompile_limit"), asked.cache_size_limit)
