@@ -151,7 +151,8 @@ def check(
     Raises:
         UsageError: a value does not suit its input.
     """
-    declared = inputs_of(node)
+    sections = node.INPUT_TYPES()
+    declared, required = _declared(sections), sections.get("required", {})
     for name, value in values.items():
         if name not in declared or (also and value_in(value, also.get(name, ()))):
             continue
@@ -159,12 +160,15 @@ def check(
         where = f"{name} of {node.__name__}"
         many = isinstance(value, (list, tuple)) and kind in ("INT", "FLOAT") and name in lists
         for one in value if many else (value,):
-            _check_one(where, one, kind, options, required=name in node.INPUT_TYPES().get("required", {}))
+            _check_one(where, one, kind, options, required=name in required)
 
 
 def inputs_of(node: type[Node]) -> dict[str, Declared]:
     """The declared inputs of a node by name, without hidden ones."""
-    sections = node.INPUT_TYPES()
+    return _declared(node.INPUT_TYPES())
+
+
+def _declared(sections: Inputs) -> dict[str, Declared]:
     found: dict[str, Declared] = {}
     for section in ("required", "optional"):
         for name, entry in sections.get(section, {}).items():

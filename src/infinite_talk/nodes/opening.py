@@ -9,6 +9,7 @@ import torch
 
 from infinite_talk.device import choose_device
 from infinite_talk.errors import CapabilityError
+from infinite_talk.memory.planner import with_spare
 from infinite_talk.nodes.handles import Loadable, say
 from infinite_talk.nodes.host import EMBEDDED_NAME, host, locate
 from infinite_talk.rooms import Resident
@@ -19,6 +20,7 @@ from infinite_talk.weights.bundle import open_part
 from infinite_talk.weights.checkpoint import Checkpoint, Part, open_checkpoint
 from infinite_talk.weights.find import find_tokenizer
 from infinite_talk.weights.manifest import FILE, read_manifest, verify
+from infinite_talk.weights.sizes import text_sizes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PARTS = {
@@ -81,7 +83,8 @@ def loadable(
     """A model that is built at its first use, on the device of the host."""
 
     def make(device: torch.device) -> torch.nn.Module:
-        return build_part(opened, dtype, device, tokenizer=tokenizer, policy=policy)
+        swap = text_layers_to_stream(opened, dtype, device)
+        return build_part(opened, dtype, device, tokenizer=tokenizer, swap=swap, policy=policy)
 
     where = choose_device(host().settings)
     return Loadable(
@@ -92,6 +95,18 @@ def loadable(
         make=make,
         resident=Resident(lambda: make(where), keep=True),
     )
+
+
+def text_layers_to_stream(opened: Checkpoint, dtype: torch.dtype, device: torch.device) -> int:
+    """How many layers of a text encoder pass through a GPU one by one: all, where it does not fit as a whole."""
+    if opened.part is not Part.TEXT or device.type != "cuda":
+        return 0
+    sizes = text_sizes(opened, dtype)
+    free = torch.cuda.mem_get_info(device)[0]
+    if with_spare(sizes.weights + sizes.work) <= free:
+        return 0
+    say(f"{opened.title} does not fit into the GPU's free memory; its layers pass through one by one.")
+    return sizes.layers
 
 
 def tokenizer_folder(opened: Checkpoint) -> Path | None:

@@ -120,8 +120,15 @@ def _files(found: Found) -> Model:
 
 def _identity_of(loras: Iterable[LoRA]) -> dict[str, str]:
     """LoRAs for a recipe: name, fingerprint, strength; nothing when there are none."""
-    said = [f"{lora.path.name} {fingerprint([lora.path])} x {lora.strength}" for lora in loras]
+    said = [
+        f"{lora.path.name} {fingerprint([lora.path])} x {lora.strength}{_narrowed(lora)}" for lora in loras
+    ]
     return {"loras": "; ".join(said)} if said else {}
+
+
+def _narrowed(lora: LoRA) -> str:
+    blocks = "" if lora.blocks is None else f" in blocks {', '.join(map(str, lora.blocks))}"
+    return blocks + (f" without {', '.join(lora.without)}" if lora.without else "")
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -82,7 +82,7 @@ def sizes_of(
         vae=WAN_VAE if vae is None else vae.config,
         block=block,
         rest=rest,
-        text=encoder(Part.TEXT, _text),
+        text=encoder(Part.TEXT, text_sizes),
         vision=encoder(Part.VISION, _vision),
         speech=encoder(Part.SPEECH, _speech),
         base=base,
@@ -124,7 +124,8 @@ def _bytes(opened: Checkpoint, base: int) -> float:
     return float(sum(kept.get(name, base * prod(shape)) for name, shape in shapes.items()))
 
 
-def _text(opened: Checkpoint, dtype: torch.dtype) -> Encoder:
+def text_sizes(opened: Checkpoint, dtype: torch.dtype) -> Encoder:
+    """Sizes of a text encoder in ``dtype``, what is packed as it is."""
     sizes, base = opened.config, dtype.itemsize
     plain = text_encoder(
         parameters=_count(opened),

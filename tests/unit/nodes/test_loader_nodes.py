@@ -16,6 +16,7 @@ from infinite_talk.memory import Work
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.models.dit.keys import is_speech_key
 from infinite_talk.nodes import (
+    CLIPVisionLoader,
     DownloadAndLoadWav2VecModel,
     LoadWanVideoT5TextEncoder,
     MultiTalkModelLoader,
@@ -267,6 +268,19 @@ def test_a_download_is_not_tried_when_it_is_forbidden(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE"):
         DownloadAndLoadWav2VecModel().loadmodel()
+
+
+def test_the_embedded_model_serves_every_loader() -> None:
+    """Each one opens its part; the numbers of the engine's own path are compared on the tiny model."""
+    for loader, titles in (
+        (WanVideoModelLoader, "transformer"),
+        (LoadWanVideoT5TextEncoder, "text"),
+        (CLIPVisionLoader, "vision"),
+    ):
+        (handle,) = getattr(loader(), loader.FUNCTION)("embedded")
+        assert handle.opened.title == f"{titles}.safetensors"
+    assert WanVideoVAELoader().loadmodel("embedded")[0].exact.title == "vae.safetensors"
+    assert Wav2VecModelLoader().loadmodel("embedded")[0].model.title == "speech.safetensors"
 
 
 def test_handles_of_others_are_refused_in_words() -> None:
