@@ -13,6 +13,7 @@ from infinite_talk import Settings, UsageError
 from infinite_talk.frontends.workflow.assign import assign, with_media
 from infinite_talk.frontends.workflow.checking import Checked, Step, check_graph, check_media
 from infinite_talk.frontends.workflow.cost import cost_line
+from infinite_talk.frontends.workflow.embedded import for_embedded
 from infinite_talk.frontends.workflow.graph import Graph, Node
 from infinite_talk.frontends.workflow.known import KnownNodes
 from infinite_talk.frontends.workflow.reading import read_workflow
@@ -75,6 +76,8 @@ class Prepared:
     """As it goes into the metadata: without the places of files on this machine."""
     checked: Checked
     place: Place
+    lines: tuple[str, ...] = ()
+    """What was changed for the embedded model."""
 
 
 def run_workflow(wanted: Wanted, settings: Settings, run: Run) -> int:
@@ -83,6 +86,8 @@ def run_workflow(wanted: Wanted, settings: Settings, run: Run) -> int:
         host = _host(wanted, settings, listener(show, stop))
         with hosted(host):
             prepared = _prepare(wanted)
+            for line in prepared.lines:
+                show.note(line)
             for finding in prepared.checked.findings:
                 if not finding.fatal:
                     show.note(finding.message)
@@ -164,14 +169,15 @@ def _prepare(wanted: Wanted) -> Prepared:
     """Read, change and check a workflow."""
     classes = KnownNodes()
     told = assign(read_workflow(wanted.file, classes), wanted.assignments, classes)
-    graph = with_media(told, wanted.media, classes)
+    graph, lines = for_embedded(told, classes) if wanted.models == EMBEDDED else (told, ())
+    graph = with_media(graph, wanted.media, classes)
     given = {path.absolute() for path in wanted.media.values()}
     given |= {
         Path(text.partition("=")[2]) for text in wanted.assignments if Path(text.partition("=")[2]).is_file()
     }
     folder = wanted.file.absolute().parent
     place = Place(folders=(*wanted.input_dirs, folder, folder / "input"), given=frozenset(given))
-    return Prepared(graph, told, check_media(check_graph(graph, classes), place), place)
+    return Prepared(graph, told, check_media(check_graph(graph, classes), place), place, lines)
 
 
 def _talks(checked: Checked) -> bool:

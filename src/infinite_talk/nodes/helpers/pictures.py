@@ -117,8 +117,8 @@ class ImageResizeKJ:
         upscale_method: str,
         keep_proportion: bool,
         divisible_by: int = 2,
-        width_input: int | None = None,
-        height_input: int | None = None,
+        width_input: int = 0,
+        height_input: int = 0,
         get_image_size: torch.Tensor | None = None,
         crop: str | int = "disabled",
     ) -> tuple[torch.Tensor, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import torch
@@ -38,7 +39,13 @@ class MelBandRoFormerModelLoader:
     ) -> tuple[Any]:
         """The model, or nothing where its file is not here: separation is then left out, which is said."""
         by = host()
-        path = None if by.embedded else by.places.find("diffusion_models", model_name.replace("\\", "/"))
+        plain = PurePosixPath(model_name.replace("\\", "/"))  # the folder may be another here, or none
+        places = (
+            ()
+            if by.embedded
+            else (by.places.find("diffusion_models", str(one)) for one in (plain, plain.name))
+        )
+        path = next((place for place in places if place is not None), None)
         if path is None:
             missing = (
                 "the embedded model has no vocal separator" if by.embedded else f"{model_name} is not here"
