@@ -17,9 +17,10 @@ from infinite_talk.models.dit import (
     PromptChunks,
     WanTransformer,
     concatenate,
+    techniques,
 )
 from infinite_talk.models.dit.extras import begin_alike
-from infinite_talk.models.dit.techniques import cut_at_shares, normalised, share_of, shares
+from infinite_talk.models.dit.techniques import between_frames, cut_at_shares, normalised, share_of, shares
 from infinite_talk.ops.attention import eager, sdpa
 from infinite_talk.ops.pieces import cuts_of
 from infinite_talk.sampling import NormalisedAttention
@@ -259,3 +260,13 @@ def test_gradients_pass_through_extras() -> None:
     condition = replace(net.condition(**inputs()), extras=extras_of("heard", net))
     net(latent(), TIMES, condition).square().mean().backward()
     assert net.blocks[0].cross_attn.q.weight.grad.isfinite().all()
+
+
+def test_many_tokens_pass_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = noise(2, 11, 8, seed=1), noise(2, 11, 8, seed=2)
+    q, k = noise(1, 7, 12, 4, seed=3), noise(1, 7, 12, 4, seed=4)
+    whole = normalised(a, b, NormalisedAttention()), between_frames(q, k, slice(0, 12), (3, 2, 2))
+    monkeypatch.setattr(techniques, "_ROWS", 4)
+    monkeypatch.setattr(techniques, "_HEADS", 3)
+    assert torch.equal(normalised(a, b, NormalisedAttention()), whole[0])
+    close(between_frames(q, k, slice(0, 12), (3, 2, 2)), whole[1], 1e-6)

@@ -107,7 +107,10 @@ def _uniform(choice: ContextWindows, step: int, latents: int, *, beyond: int) ->
 
 
 def _unrolled(rolling: list[Stretch], latents: int, size: int) -> list[Stretch]:
-    """Stretches that come around the end are moved back to it; what they covered at the beginning is asked anew."""
+    """Stretches that come around the end are moved back to it; what they covered at the beginning is asked anew.
+
+    With strides that can leave frames which nobody asks; they get a stretch of their own.
+    """
     found = list(rolling)
     i = 0
     while i < len(found):
@@ -118,6 +121,9 @@ def _unrolled(rolling: list[Stretch], latents: int, size: int) -> list[Stretch]:
             if first not in found[(i + 1) % len(found)]:
                 found.insert(i + 1, tuple(range(first, first + size)))
         i += 1
+    while missing := set(range(latents)).difference(*found):
+        first = min(*missing, latents - size)
+        found.append(tuple(range(first, first + size)))
     return list(dict.fromkeys(found))
 
 

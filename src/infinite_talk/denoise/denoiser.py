@@ -164,4 +164,6 @@ def batches(questions: Sequence[Question]) -> Iterator[list[Question]]:
 def _alike(one: Condition, other: Condition) -> bool:
     if one.people != other.people:
         return False
-    return other.extras is None if one.extras is None else one.extras.alike(other.extras)
+    if one.extras is None or other.extras is None:
+        return one.extras is other.extras
+    return one.extras.alike(other.extras)

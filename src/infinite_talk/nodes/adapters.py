@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from infinite_talk.device import choose_device
-from infinite_talk.errors import CapabilityError
+from infinite_talk.errors import CapabilityError, InputError
 from infinite_talk.models.adapters import Uni3C
-from infinite_talk.nodes.declare import CATEGORY, DEVICES, Inputs, checked, choice, flag, link, number
+from infinite_talk.nodes.declare import (
+    CATEGORY,
+    DEVICES,
+    Inputs,
+    checked,
+    choice,
+    flag,
+    integer,
+    link,
+    number,
+)
 from infinite_talk.nodes.handles import say
 from infinite_talk.nodes.host import host
 from infinite_talk.nodes.machine import compilation_of
@@ -23,6 +36,8 @@ from infinite_talk.nodes.networks import (
     pictures_of,
 )
 from infinite_talk.nodes.opening import attention_of
+from infinite_talk.nodes.posing import Detector, Skeleton, Style, draw, fitted_to, open_detector
+from infinite_talk.nodes.posing.skeleton import NOBODY
 from infinite_talk.ops.attention import resolve
 from infinite_talk.ops.compiling import compile_blocks, why_not_compiled
 from infinite_talk.settings import Quantization
@@ -192,3 +207,99 @@ class WanVideoUniAnimatePoseInput:
                 "end_percent": end_percent,
             },
         )
+
+
+class WanVideoUniAnimateDWPoseDetector:
+    """Poses of a person in pictures, drawn for UniAnimate."""
+
+    RETURN_TYPES: ClassVar = ("IMAGE", "IMAGE")
+    RETURN_NAMES: ClassVar = ("poses", "reference_pose")
+    FUNCTION = "process"
+    CATEGORY = CATEGORY
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
+        return {
+            "required": {
+                "pose_images": link("IMAGE"),
+                "score_threshold": number(0.3, 0.0, 1.0, 0.01),
+                "stick_width": integer(4, 1, 100, 1),
+                "draw_body": flag(True),
+                "body_keypoint_size": integer(4, 0, 100, 1),
+                "draw_feet": flag(True),
+                "draw_hands": flag(True),
+                "hand_keypoint_size": integer(4, 0, 100, 1),
+                "colorspace": choice(("RGB", "BGR"), "RGB"),
+                "handle_not_detected": choice(("empty", "repeat"), "empty"),
+                "draw_head": flag(True),
+            },
+            "optional": {"reference_pose_image": link("IMAGE")},
+        }
+
+    @checked()
+    def process(
+        self,
+        pose_images: torch.Tensor,
+        score_threshold: float = 0.3,
+        stick_width: int = 4,
+        reference_pose_image: torch.Tensor | None = None,
+        draw_body: bool = True,
+        body_keypoint_size: int = 4,
+        draw_feet: bool = True,
+        draw_hands: bool = True,
+        hand_keypoint_size: int = 4,
+        colorspace: str = "RGB",
+        handle_not_detected: str = "empty",
+        draw_head: bool = True,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures of the poses, of the size of those given, and of the reference's (64 x 64 of black without one).
+
+        With a reference the movement gets its proportions and place.
+
+        Raises:
+            CapabilityError: the detector's files or its package are missing.
+            InputError: nobody is seen in the reference.
+        """
+        pictures = pictures_of("pose_images", pose_images)
+        style = Style(
+            stick_width=stick_width,
+            body=draw_body,
+            body_radius=body_keypoint_size,
+            feet=draw_feet,
+            hands=draw_hands,
+            hand_radius=hand_keypoint_size,
+            head=draw_head,
+        )
+        detector = open_detector(_detector_file, choose_device(host().settings))
+        found = seen_in(pictures, detector, score_threshold, repeat=handle_not_detected == "repeat")
+        height, width = pictures.shape[2:]
+        reference = torch.zeros(1, 64, 64, 3)
+        if reference_pose_image is not None:
+            shown = pictures_of("reference_pose_image", reference_pose_image)[0]
+            own = detector(shown, score_threshold)
+            if own is NOBODY:
+                raise InputError(
+                    "Nobody is seen in reference_pose_image; give a picture of the whole person."
+                )
+            found = fitted_to(found, own)
+            reference = _as_image([draw(own, height, width, style)])
+        poses = _as_image([draw(one, height, width, style) for one in found])
+        return poses.flip(-1) if colorspace == "BGR" else poses, reference
+
+
+def seen_in(pictures: torch.Tensor, detector: Detector, threshold: float, *, repeat: bool) -> list[Skeleton]:
+    """The skeleton in each of ``(F, 3, H, W)``; where nobody is seen nobody, or with ``repeat`` the one before."""
+    found: list[Skeleton] = []
+    for picture in pictures:
+        seen = detector(picture, threshold)
+        found.append(found[-1] if repeat and seen is NOBODY and found else seen)
+    return found
+
+
+def _as_image(drawn: list[NDArray[np.uint8]]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(drawn)).float() / 255
+
+
+def _detector_file(name: str) -> Path | None:
+    by = host()
+    return None if by.embedded else by.places.find("dwpose", name)

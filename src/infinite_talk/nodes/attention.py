@@ -1,10 +1,9 @@
-"""The attention that nodes choose: modes by their names, and what is put on a model for some steps and blocks."""
+"""The attention that nodes put on a model: patterns, and other kernels in some steps and blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 
@@ -15,33 +14,6 @@ from infinite_talk.ops.attention import AttentionCallable, resolve
 from infinite_talk.ops.attention.radial import RadialAttention
 from infinite_talk.ops.attention.ultravico import UltraViCo
 from infinite_talk.settings import Attention
-
-ATTENTION_MODES = (
-    "sdpa",
-    "flash_attn_2",
-    "flash_attn_3",
-    "sageattn",
-    "sageattn_3",
-    "radial_sage_attention",
-    "sageattn_compiled",
-    "sageattn_ultravico",
-    "comfy",
-)
-"""The modes of the node pack, in its order."""
-KERNELS_OF_MODES: Mapping[str, Attention] = MappingProxyType(
-    {
-        "sdpa": Attention.SDPA,
-        "flash_attn_2": Attention.FLASH_ATTN_2,
-        "flash_attn_3": Attention.FLASH_ATTN_3,
-        "sageattn": Attention.SAGEATTN,
-        "sageattn_3": Attention.SAGEATTN_3,
-        "sageattn_compiled": Attention.SAGEATTN,
-        "comfy": Attention.AUTO,
-        "sparse_sage_attention": Attention.SAGEATTN,
-    }
-)
-"""Modes that are one kernel. ``comfy`` is ComfyUI's best guess, and so is ``auto``; all kernels here can be compiled;
-a sparse kernel that leaves nothing out is the dense one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +50,14 @@ AttentionOption = Radial | Decayed | PlacedOverride
 """What ``WanModel.options`` may hold of this module."""
 
 
-def attention_of(mode: str) -> tuple[Attention, tuple[AttentionOption, ...]]:
-    """The kernel of a mode, and what has to be put on the model besides.
-
-    Raises:
-        UsageError: there is no such mode.
-    """
-    if mode == "radial_sage_attention":
-        return Attention.SAGEATTN, (Radial(),)
-    if mode == "sageattn_ultravico":
-        return Attention.SAGEATTN, (Decayed(),)
-    if mode not in KERNELS_OF_MODES:
-        raise UsageError(f"There is no attention mode {mode!r}; choose one of {', '.join(ATTENTION_MODES)}.")
-    return KERNELS_OF_MODES[mode], ()
+def pattern_of(mode: str) -> Radial | Decayed | None:
+    """The pattern of an attention mode that is not a kernel alone."""
+    match mode:
+        case "radial_sage_attention":
+            return Radial()
+        case "sageattn_ultravico":
+            return Decayed()
+    return None
 
 
 def kernel_sources(model: WanModel) -> tuple[ExtrasSource, ...]:

@@ -59,6 +59,7 @@ class Samples:
     latents: torch.Tensor  # (16, t, h, w)
     mask: torch.Tensor | None  # (1, t or 1, h, w) in 0..1: how much may change
     add_noise: bool  # mixed with the noise of the first step; else walked as they are
+    idle: tuple[str, ...] = ()  # keys that say something here without an effect
 
     def start(self, noise: torch.Tensor) -> Start:
         """The start of one walk over all of it."""
@@ -97,7 +98,13 @@ def talk_of(image_embeds: Embeds, kind: Mode, clip_dim: int) -> Talk:
     Raises:
         UsageError: a key is unknown or missing, or a value cannot be used.
     """
+    mode = _mode(image_embeds.get("multitalk_mode", "auto"), kind)
     known_keys("image_embeds", image_embeds, TALK_KEYS)
+    if image_embeds.get("extra_latents"):
+        raise UsageError(
+            "extra_latents have no place in the MultiTalk loop, whose windows begin with frames of their own. Use "
+            "WanVideoImageToVideoEncode with them, or leave them away."
+        )
     if missing := [
         key
         for key in ("frame_window_size", "motion_frame", "target_h", "target_w")
@@ -111,7 +118,7 @@ def talk_of(image_embeds: Embeds, kind: Mode, clip_dim: int) -> Talk:
         size=size,
         frames=_step_of_four(int(image_embeds["frame_window_size"])),
         motion=_step_of_four(int(image_embeds["motion_frame"])),
-        mode=_mode(image_embeds.get("multitalk_mode", "auto"), kind),
+        mode=mode,
         image=clip_features(image_embeds.get("clip_context"), clip_dim),
         colours=image_embeds.get("colormatch", "disabled"),
         codec=image_embeds.get("vae"),
@@ -243,6 +250,9 @@ SAMPLES_KEYS = (
     "drop_last",
 )
 
+IDLE_KEYS = ("generator_state", "cache_states", "original_image")
+"""What the node pack carries from sampler to sampler: here nothing has to be carried."""
+
 
 def samples_of(samples: Embeds | None, grid: tuple[int, int], add_noise: bool) -> Samples | None:
     """Read ``samples``, whose latents are ``(1, 16, t, h, w)``.
@@ -266,7 +276,9 @@ def samples_of(samples: Embeds | None, grid: tuple[int, int], add_noise: bool) -
             f"{grid[0]}, {grid[1]}). Encode a video of the same width and height."
         )
     mask = samples.get("noise_mask")
-    return Samples(latents.float(), None if mask is None else _mask(mask, grid, latents.shape[1]), add_noise)
+    idle = tuple(key for key in IDLE_KEYS if samples.get(key) is not None)
+    masks = None if mask is None else _mask(mask, grid, latents.shape[1])
+    return Samples(latents.float(), masks, add_noise, idle)
 
 
 def _mask(mask: torch.Tensor, grid: tuple[int, int], frames: int) -> torch.Tensor:

@@ -33,6 +33,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "wav2vec2": ("wav2vec2", "audio_encoders", "transformers"),
     "loras": ("loras",),
     "controlnet": ("controlnet",),
+    "dwpose": ("dwpose", "detection"),
 }
 """Folders of ComfyUI's ``models`` by the kind of file."""
 

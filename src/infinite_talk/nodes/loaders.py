@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from infinite_talk.device import choose_device
 from infinite_talk.errors import CapabilityError, CheckpointError
+from infinite_talk.nodes.attention import pattern_of
 from infinite_talk.nodes.declare import (
     CATEGORY,
     DEVICES,
@@ -127,8 +128,10 @@ class WanVideoModelLoader:
             loras=(),
             memory=memory_of(opened, block_swap_args, vram_management_args, base.memory),
         )
+        pattern = pattern_of(attention_mode)
         handle = WanModel(
             opened=opened,
+            options=() if pattern is None else (pattern,),
             kind=kind,
             settings=settings,
             float16_sums=fast,

@@ -36,7 +36,12 @@ def pictures_of(what: str, images: object) -> torch.Tensor:
     Raises:
         InputError: they are none.
     """
-    if not isinstance(images, torch.Tensor) or images.dim() != 4 or images.shape[-1] < 3 or not len(images):
+    if (
+        not isinstance(images, torch.Tensor)
+        or images.dim() != 4
+        or images.shape[-1] not in (3, 4)
+        or not len(images)
+    ):
         shape = tuple(images.shape) if isinstance(images, torch.Tensor) else f"a {type(images).__name__}"
         raise InputError(f"{what} is {shape}; expected pictures (frames, height, width, 3) in 0..1.")
     return images[..., :3].permute(0, 3, 1, 2).float().contiguous()

@@ -39,7 +39,7 @@ ATTENTION = {
 }
 """What the pack's names for attention mean here, where it is not the same name."""
 SPARSE = ("radial_sage_attention", "sageattn_ultravico")
-"""Names of attention that is another model, not another kernel: nodes of their own set them."""
+"""Names of attention that is a pattern, not another kernel: ``attention.py`` puts it on the model."""
 
 
 def is_bundle(path: Path) -> bool:
@@ -119,15 +119,10 @@ def tokenizer_folder(opened: Checkpoint) -> Path | None:
 def attention_of(mode: str) -> Attention:
     """Our kernel for one of the pack's names.
 
-    Raises:
-        CapabilityError: the name means a sparse pattern, which its own node sets.
+    Patterns (``attention.py``) run on SageAttention where they leave nothing out.
     """
     if mode in SPARSE:
-        node = "WanVideoSetRadialAttention" if mode == SPARSE[0] else "WanVideoUltraVicoSettings"
-        raise CapabilityError(
-            f"{mode} is not a kernel but another pattern of attention; choose a kernel here, such as sageattn, and set "
-            f"the pattern with {node}."
-        )
+        return Attention.SAGEATTN
     if mode == "sageattn_compiled":
         say(
             "sageattn_compiled is sageattn here: kernels are opaque to torch.compile, and need no second form."

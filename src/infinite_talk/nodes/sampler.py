@@ -10,7 +10,8 @@ import torch
 
 from infinite_talk.denoise.schedules import NAMES
 from infinite_talk.errors import UsageError
-from infinite_talk.nodes.arguments import ROPE_FUNCTIONS, Args
+from infinite_talk.nodes.args import Args
+from infinite_talk.nodes.arguments import ROPE_FUNCTIONS
 from infinite_talk.nodes.declare import (
     CATEGORY,
     Declared,
@@ -164,8 +165,7 @@ def check_values(values: Mapping[str, Any]) -> None:
     Raises:
         UsageError: a value does not suit its input.
     """
-    elsewhere = {"start_step", "end_step", "sigmas", "cfg"}
-    elsewhere |= {name for name in ("scheduler", "rope_function") if isinstance(values.get(name), Mapping)}
+    elsewhere = {"start_step", "end_step", "sigmas", "cfg", "scheduler", "rope_function"}
     check(WanVideoSampler, {name: value for name, value in values.items() if name not in elsewhere})
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from infinite_talk.denoise.schedules import NAMES, Schedule, schedule_of
@@ -137,21 +136,14 @@ def _asked(
     enhance_hf: bool,
 ) -> ScheduleChoice:
     """What the inputs of a node ask for, checked, and told to the log with what has no effect."""
-    positions = {"start_step": start_step, "end_step": end_step}
-    plain = {name: value for name, value in positions.items() if not isinstance(value, float)}
-    check(node, {"steps": steps, "shift": shift, "enhance_hf": enhance_hf, **plain})
-    for name, value in positions.items():
-        if isinstance(value, float) and not 0 <= value <= 1:
-            raise UsageError(
-                f"{name} is the float {value:g}, a sigma, which lies from 0 to 1; give a step as an int."
-            )
+    check(node, {"steps": steps, "shift": shift, "enhance_hf": enhance_hf})
     asked = ScheduleChoice(
         name=scheduler,
         steps=steps,
         shift=float(shift),
-        start=start_step,
-        end=end_step,
-        sigmas=None if sigmas is None else tuple(np.asarray(sigmas, dtype=np.float64).tolist()),
+        start=_position(node, "start_step", start_step, none=0),
+        end=_position(node, "end_step", end_step, none=-1),
+        sigmas=None if sigmas is None else tuple(torch.as_tensor(sigmas, dtype=torch.float64).tolist()),
         enhance_hf=enhance_hf,
     )
     found = schedule_of(asked)
@@ -160,6 +152,20 @@ def _asked(
     for note in found.notes:
         log.warning("%s", note)
     return asked
+
+
+def _position(node: type[Any], name: str, value: float, none: int) -> int | float:
+    """A step, or a sigma if it is a float."""
+    if not isinstance(value, float):
+        check(node, {name: value})
+        return value
+    if value == none:
+        return none
+    if not 0 <= value <= 1:
+        raise UsageError(
+            f"{name} is the float {value:g}, a sigma, which lies from 0 to 1; give a step as an int."
+        )
+    return value
 
 
 def _whole(asked: ScheduleChoice) -> Schedule:

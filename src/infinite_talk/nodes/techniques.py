@@ -8,16 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from infinite_talk.errors import UsageError
-from infinite_talk.nodes.attention import (
-    ATTENTION_MODES,
-    KERNELS_OF_MODES,
-    Decayed,
-    PlacedOverride,
-    Radial,
-    attention_of,
-)
+from infinite_talk.nodes.attention import Decayed, PlacedOverride, Radial, pattern_of
 from infinite_talk.nodes.declare import CATEGORY, Inputs, checked, choice, flag, integer, link, number, words
 from infinite_talk.nodes.handles import AttentionOverride, WanModel, need_model
+from infinite_talk.nodes.loaders import ATTENTIONS, MORE_ATTENTIONS
+from infinite_talk.nodes.opening import attention_of
 
 ROPE_FUNCTIONS = ["default", "comfy", "comfy_chunked"]
 _DASH = re.compile(r"(?<=\d)\s+-\s+(?=\d)")
@@ -194,7 +189,7 @@ class WanVideoSetAttentionModeOverride:
         return {
             "required": {
                 "model": link("WANVIDEOMODEL"),
-                "attention_mode": choice(ATTENTION_MODES, "sdpa"),
+                "attention_mode": choice((*ATTENTIONS, *MORE_ATTENTIONS), "sdpa"),
                 "start_step": integer(0, 0, 10000, 1, tooltip="First step"),
                 "end_step": integer(10000, 1, 10000, 1, tooltip="First step that has its own kernel again"),
                 "verbose": flag(False, tooltip="For old workflows; the log says what runs"),
@@ -215,14 +210,15 @@ class WanVideoSetAttentionModeOverride:
         model, numbers = need_model(model), _some_blocks(blocks)
         if end_step <= start_step:
             raise UsageError(f"end_step {end_step} is not after start_step {start_step}; give a later end.")
-        kernel, options = attention_of(attention_mode)
-        if options and not isinstance(options[0], PlacedOverride):
-            placed = PlacedOverride(
-                choice=options[0], start_step=start_step, end_step=end_step, blocks=numbers
-            )
+        pattern = pattern_of(attention_mode)
+        if pattern is not None:
+            placed = PlacedOverride(choice=pattern, start_step=start_step, end_step=end_step, blocks=numbers)
             return (replace(model, options=(*model.options, placed)),)
         override = AttentionOverride(
-            attention=kernel, start_step=start_step, end_step=end_step, blocks=numbers
+            attention=attention_of(attention_mode),
+            start_step=start_step,
+            end_step=end_step,
+            blocks=numbers,
         )
         return (replace(model, overrides=(*model.overrides, override)),)
 
@@ -269,7 +265,8 @@ class WanVideoSetRadialAttention:
         block_size: int = 128,
     ) -> tuple[WanModel]:
         radial = Radial(
-            dense=KERNELS_OF_MODES[dense_attention_mode],
+            # Where a sparse kernel leaves nothing out, it is the dense one.
+            dense=attention_of(dense_attention_mode.replace("sparse_sage_attention", "sageattn")),
             dense_blocks=tuple(range(dense_blocks) if isinstance(dense_blocks, int) else dense_blocks),
             dense_steps=dense_timesteps,
             decay=decay_factor,

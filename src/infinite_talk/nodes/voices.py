@@ -14,8 +14,8 @@ import torch
 
 from infinite_talk.errors import UsageError
 from infinite_talk.inputs.resize import latent_masks
-from infinite_talk.nodes.arguments import scales
 from infinite_talk.nodes.declare import known_keys
+from infinite_talk.nodes.numbers import scales
 from infinite_talk.plan.people import person_masks, with_background
 from infinite_talk.plan.speech import REACH
 from infinite_talk.types import Size
@@ -81,7 +81,7 @@ def speech_of(multitalk_embeds: Embeds | torch.Tensor, layers: int, width: int) 
         features,
         min(longest, int(values.get("num_frames") or longest)),
         values.get("ref_target_masks"),
-        scales("audio_scale", values.get("audio_scale", 1.0), MAX_SCALE)[0],
+        _loudness(values),
         audio,
         official,
     )
@@ -96,8 +96,18 @@ def _ready(windows: torch.Tensor, values: Embeds, layers: int, width: int) -> Sp
             f"{width})."
         )
     audio, official = audio_scales(values)
-    scale = scales("audio_scale", values.get("audio_scale", 1.0), MAX_SCALE)[0]
+    scale = _loudness(values)
     return Speech((), found.shape[1], values.get("ref_target_masks"), scale, audio, official, found.float())
+
+
+def _loudness(values: Embeds) -> float:
+    """``audio_scale``, which is one number for all steps."""
+    found = scales("audio_scale", values.get("audio_scale", 1.0), MAX_SCALE)
+    if len(set(found)) > 1:
+        raise UsageError(
+            f"audio_scale is {list(found)}; give one number. audio_cfg_scale may differ between steps."
+        )
+    return found[0]
 
 
 def audio_scales(values: Embeds) -> tuple[tuple[float, ...], bool]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from infinite_talk.denoise.adapters import Heard
 from infinite_talk.denoise.guidance import Branch
-from infinite_talk.errors import InputError
+from infinite_talk.errors import CheckpointError, InputError
 from infinite_talk.models.adapters.fantasy_portrait import FACE
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.ops.attention import eager
@@ -123,6 +123,14 @@ def test_features_of_another_form_are_refused():
         heard(model, lengths=torch.tensor([1, 2]))
 
 
+def test_an_adapter_for_another_transformer_is_refused():
+    model = run.model()
+    with pytest.raises(
+        CheckpointError, match="FantasyTalking is for a transformer of width 48; this one has 20"
+    ):
+        Heard(nets.talking(), features(), heads=HEADS, like=model.patch_embedding.weight[:20])
+
+
 def test_speech_becomes_what_latent_frames_hear():
     """Formula: project, norm, then each latent frame's neighbourhood with 4 more on either side."""
     adapter, speech = nets.talking(), tiny_dit.noise(1, 19, nets.TALKING.speech_dim, seed=6)
@@ -146,6 +154,7 @@ def test_a_face_becomes_what_latent_frames_see():
     tokens = nets.PORTRAIT.tokens
     assert tokens == 9
     assert plain.features.shape == (1, 3, 2 * tokens * 2 + 1, nets.PORTRAIT.context_dim)
+    assert torch.equal(adapter.lengths(3), plain.lengths)
     scaled = adapter.watch(face, whole=2.0, mouth=3.0, mood=0.0)
     # The second latent frame's neighbourhood begins in the middle of a frame; count its tokens.
     begin = int((tokens * 1 + tokens * 5) / 2) - 1 - 2 * tokens

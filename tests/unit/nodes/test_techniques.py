@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from infinite_talk.errors import CapabilityError, UsageError
-from infinite_talk.nodes.attention import Decayed, Radial, attention_of, kernel_sources
+from infinite_talk.nodes.attention import Decayed, Radial, kernel_sources, pattern_of
 from infinite_talk.nodes.handles import AttentionOverride, WanModel
+from infinite_talk.nodes.loaders import WanVideoModelLoader
 from infinite_talk.nodes.techniques import (
     WanVideoApplyNAG,
     WanVideoBlockList,
@@ -120,11 +121,17 @@ def test_radial_attention_is_dense_in_the_first_steps_and_blocks() -> None:
     assert all(isinstance(kernel, UltraViCo) for kernel in kernels(decayed, 0))
 
 
-def test_modes_by_name() -> None:
-    assert attention_of("sageattn_compiled") == (Attention.SAGEATTN, ())
-    assert attention_of("radial_sage_attention") == (Attention.SAGEATTN, (Radial(),))
-    with pytest.raises(UsageError, match="no attention mode 'nope'"):
-        attention_of("nope")
+def test_a_mode_of_the_loader_can_be_a_pattern() -> None:
+    """As in the node pack, where radial attention has to be chosen in the loader before its node sets it."""
+    found = WanVideoModelLoader().loadmodel("embedded", attention_mode="radial_sage_attention")[0]
+    assert found.options == (Radial(),)
+    assert found.settings.attention is Attention.SAGEATTN
+    (changed,) = WanVideoSetRadialAttention().loadmodel(found, "sparse_sage_attention", decay_factor=0.4)
+    assert changed.options == (Radial(dense=Attention.SAGEATTN, decay=0.4),)
+    assert pattern_of("sageattn_ultravico") == Decayed()
+    assert pattern_of("sdpa") is None
+    with pytest.raises(UsageError, match="attention_mode of WanVideoSetAttentionModeOverride"):
+        WanVideoSetAttentionModeOverride().getmodelpath(found, "nope")
 
 
 def test_overrides_are_values_that_loaders_know() -> None:

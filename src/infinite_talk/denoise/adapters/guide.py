@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import torch
 import torch.nn.functional as F
 
-from infinite_talk.denoise.adapters.window import OFF, WindowExtras
+from infinite_talk.denoise.adapters.window import OFF, WindowExtras, check_width
 from infinite_talk.denoise.denoiser import Question
 from infinite_talk.denoise.extras import NOTHING
 from infinite_talk.errors import InputError
@@ -64,8 +64,9 @@ class GuideVideo:
         """What is added after each block, made while the blocks run."""
 
         def make() -> Iterator[torch.Tensor]:
-            self.network.to(latent.device)
             e = self._embed_time(question.time)
+            check_width("Uni3C", self.network.config.out_dim, e[0])
+            self.network.to(latent.device)
             try:
                 for state in self.network.states(
                     latent[None], mask.to(latent)[None], guide.to(latent)[None], e

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from infinite_talk.denoise.adapters.window import OFF, WindowExtras
+from infinite_talk.denoise.adapters.window import OFF, WindowExtras, check_width
 from infinite_talk.denoise.denoiser import Question
 from infinite_talk.denoise.extras import NOTHING
 from infinite_talk.denoise.guidance import Branch
@@ -27,12 +27,13 @@ class Heard:
         lengths: ``(T,)``: how many of the L there are, the others being zeros to be passed over. ``None``: all. The
             published programs pass over them, the node pack does not.
         heads: of the transformer.
-        like: a tensor of the dtype and on the device in which the transformer works.
+        like: weight of the transformer's patch embedding ``(D, ...)``: its width, dtype and device.
         scale: factor of what the attention to them adds.
         dropped: guidance branches that do not hear them.
 
     Raises:
         InputError: not features by latent frame.
+        CheckpointError: the adapter is for another transformer.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Heard:
             raise InputError(
                 f"There are {features.shape[1]} latent frames of features and {len(lengths)} lengths; give one each."
             )
+        check_width(type(adapter).__name__, adapter.width, like)
         self._adapter, self._features, self._lengths = adapter, features, lengths
         self._heads, self._like = heads, like
         self._scale, self._share, self._dropped = scale, share, dropped

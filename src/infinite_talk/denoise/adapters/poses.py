@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from infinite_talk.denoise.adapters.window import OFF, WindowExtras
+from infinite_talk.denoise.adapters.window import OFF, WindowExtras, check_width
 from infinite_talk.denoise.denoiser import Question
 from infinite_talk.denoise.extras import NOTHING
 from infinite_talk.errors import InputError
@@ -30,6 +30,7 @@ class Poses:
 
     Raises:
         InputError: the pictures are not of this size, or not of this form.
+        CheckpointError: the adapter is for another transformer.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Poses:
         _check("The poses", poses, (1, 3, -1, *size))
         if reference is not None:
             _check("The reference pose", reference, (1, 3, *size))
+        check_width("UniAnimate", adapter.config.dim, patches)
         self._adapter, self._poses, self._reference = adapter, poses, reference
         self._patches, self._strength, self._share = patches, strength, share
 

@@ -9,6 +9,7 @@ import torch
 
 from infinite_talk.denoise.denoiser import Question
 from infinite_talk.denoise.extras import NOTHING, ExtrasSource
+from infinite_talk.errors import CheckpointError
 from infinite_talk.models.dit.extras import Extras
 
 
@@ -34,3 +35,17 @@ class Nothing:
 
 
 OFF = Nothing()
+
+
+def check_width(adapter: str, width: int, patches: torch.Tensor) -> None:
+    """Compare an adapter with the patch embedding ``(D, ...)`` of the transformer.
+
+    Raises:
+        CheckpointError: it is for another one.
+    """
+    if width != patches.shape[0]:
+        raise CheckpointError(
+            f"{adapter} is for a transformer of width {width}; this one has {patches.shape[0]}. Take the two for the "
+            "same model.",
+            code="checkpoint_mismatch",
+        )

@@ -31,8 +31,7 @@ def schedule_of(choice: ScheduleChoice, width: int = 5120) -> Schedule:
     levels, more = _whole(choice, entry, width)
     times = _times(levels, "own" if choice.sigmas is not None else entry.times)
     if choice.enhance_hf:
-        times = _with_even_tail(times)
-        levels = np.append(times / NOISE_TIME, 0.0)
+        levels, times = _with_even_tail(levels, times)
     start, stop = _cut(choice, levels)
     return Schedule(
         name=choice.name,
@@ -128,14 +127,19 @@ def _times(levels: Levels, rule: str) -> Levels:
     return times if rule == "exact" else np.trunc(times)
 
 
-def _with_even_tail(times: Levels) -> Levels:
-    """Keep the times above half of the highest one, and walk from there to 0 in even steps.
+def _with_even_tail(levels: Levels, times: Levels) -> tuple[Levels, Levels]:
+    """Keep the steps with times above half of the highest one, and walk from there to 0 in even steps.
 
-    A fifth of the steps, but 3 to 15 of them, are even (the node pack's ``enhance_hf``).
+    A fifth of the steps, but 3 to 15 of them, are even (the node pack's ``enhance_hf``). The levels that stay are
+    exact; the node pack makes them of its whole times, several of which are the same where the shift is large.
     """
-    half = times.max() / 2
-    tail = max(3, min(15, len(times) // 5))
-    return np.concatenate([times[times > half], np.linspace(half, 0.0, tail, endpoint=False)])
+    half = float(times.max()) / 2
+    kept = times > half
+    tail = np.linspace(half, 0.0, max(3, min(15, len(times) // 5)), endpoint=False)
+    return (
+        np.concatenate([levels[:-1][kept], tail / NOISE_TIME, [0.0]]),
+        np.concatenate([times[kept], tail]),
+    )
 
 
 def _cut(choice: ScheduleChoice, levels: Levels) -> tuple[int, int]:

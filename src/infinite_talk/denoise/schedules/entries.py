@@ -232,8 +232,8 @@ class NotOffered:
 
 
 _WUXING = (
-    "its source scales every video latent to a norm of 20, and its levels rise instead of falling in more than 10 steps, "
-    "so that no video comes of it"
+    "its source scales the whole latent to a norm of 20 on the way and then takes its mean away, so that no video "
+    "comes of it"
 )
 NOT_OFFERED: Mapping[str, NotOffered] = MappingProxyType(
     {

@@ -14,8 +14,8 @@ A scheduler is a grid of noise levels and the solver that walks them. It is chos
 `WanVideoSampler.process(scheduler=...)`, in the scheduler nodes, and in `ScheduleChoice`.
 
 `n` is the number of steps, which are numbered `i` from 0; `s` is the noise level of a step, from 1 (noise) to 0
-(picture), and `s'` that of the next. The last level is followed by 0. At level `s` the latent is `x = (1 - s) picture + s
-noise`; the model is asked at the time `1000 s` and answers with the velocity `v = noise - picture`. `S` is the shift,
+(picture), and `s'` that of the next. The last level is followed by 0. At level `s` the latent is `x = (1 - s) picture +
+s noise`; the model is asked at the time `1000 s` and answers with the velocity `v = noise - picture`. `S` is the shift,
 `S(u) = shift u / (1 + (shift - 1) u)`.
 
 | name | grid | shift | times | steps | update | source |

@@ -8,7 +8,7 @@ import torch
 
 from infinite_talk.denoise.steppers.walk import Walk
 
-_SMALLEST, _LARGEST = 1e-6, 1 - 1e-6
+_SMALLEST, _LARGEST = 1e-6, 1 - 1e-12
 """Range of the noise levels that logarithms see; the lower end is the one the node pack sets for the last level."""
 _SHORT = 15
 """In fewer steps than this the last one is of order 1."""

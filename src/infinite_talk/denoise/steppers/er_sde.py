@@ -13,7 +13,7 @@ import torch
 from infinite_talk.denoise.steppers.walk import Walk
 
 _LARGEST = 1 - 1e-4
-"""Highest level that is put into ``l``; pure noise has none."""
+"""Highest level that is put into ``l``, which is infinite for pure noise; above it the latent stays as it is."""
 _POINTS = 200
 """Points of the numerical integrals, as in the authors' program."""
 
@@ -53,7 +53,7 @@ class ErSde:
         self, picture: torch.Tensor, step: int
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """First and second derivative of the predicted picture by ``l``, as far as the history goes."""
-        if self._picture is None:
+        if self._picture is None or self._levels[step] == self._levels[step - 1]:
             return None, None
         slope = (picture - self._picture) / (self._levels[step] - self._levels[step - 1])
         if self._slope is None:

@@ -15,8 +15,8 @@ import torch
 
 from infinite_talk.ops.host import to_device
 
-_NEARLY_ONE = 1 - 1e-6
-"""Highest noise level that logarithms see, as in diffusers' flow solvers: pure noise has a signal of zero."""
+_NEARLY_ONE = 1 - 1e-12
+"""Highest noise level that logarithms see: pure noise has a signal of zero. Grids of large shifts come near it."""
 
 
 class Stepper(Protocol):

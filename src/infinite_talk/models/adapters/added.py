@@ -19,6 +19,11 @@ class GivesMore(Protocol):
         """Blocks that it has weights for."""
         ...
 
+    @property
+    def width(self) -> int:
+        """Of the transformer that it is for."""
+        ...
+
     def keys_values(self, block: int, features: Tensor, heads: int) -> KeysValues:
         """Of a block, ``(B * T, heads, L, d)``, for features ``(B, T, L, C)`` of each latent frame."""
         ...

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from infinite_talk.errors import InputError
 from infinite_talk.models.adapters.added import project
-from infinite_talk.models.adapters.frames import Dealt, deal
+from infinite_talk.models.adapters.frames import Dealt, deal, lengths_of
 from infinite_talk.models.dit.condition import KeysValues
 from infinite_talk.models.keymap import Entry, KeyMap
 from infinite_talk.models.shapes import Shapes, count_layers, matrix
 from infinite_talk.ops.attention import sdpa
 from infinite_talk.ops.norms import LayerNorm
+from infinite_talk.types import TEMPORAL_STRIDE
 
 FACE = (6, 6, 30, 512)
 """Numbers of a face: head pose, eyes, mood, mouth (PD-FGC's motion encoder)."""
@@ -165,6 +166,10 @@ class FantasyPortrait(nn.Module):
     def layers(self) -> int:
         return self.config.num_layers
 
+    @property
+    def width(self) -> int:
+        return self.config.dim
+
     @torch.inference_mode()
     def watch(self, face: Tensor, *, whole: float = 1.0, mouth: float = 1.0, mood: float = 1.0) -> Dealt:
         """Numbers of a face ``(B, F, 554)`` -> what each latent frame sees of it.
@@ -190,6 +195,11 @@ class FantasyPortrait(nn.Module):
             torch.unflatten(self.emo_proj_model(moods) * mood, 0, (batch, frames)),
         )
         return deal(torch.cat(parts, dim=2).flatten(1, 2), frames)
+
+    def lengths(self, latents: int) -> Tensor:
+        """How many of its features each of so many latent frames has (``watch``); the others fill up."""
+        frames = TEMPORAL_STRIDE * (latents - 1) + 1
+        return lengths_of(frames * self.config.tokens, frames)
 
     def keys_values(self, block: int, features: Tensor, heads: int) -> KeysValues:
         """See ``GivesMore``."""

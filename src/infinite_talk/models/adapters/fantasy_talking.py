@@ -72,6 +72,10 @@ class FantasyTalking(nn.Module):
     def layers(self) -> int:
         return self.config.num_layers
 
+    @property
+    def width(self) -> int:
+        return self.config.dim
+
     @torch.inference_mode()
     def listen(self, speech: Tensor, frames: int) -> Dealt:
         """Features ``(B, L, speech_dim)`` of ``frames`` video frames -> what each latent frame hears of them."""

@@ -36,20 +36,27 @@ def ranges(length: int, frames: int) -> list[tuple[int, int]]:
     return [(upper - 2 * half, upper), *found[1:]]
 
 
+def lengths_of(length: int, frames: int, more: int = 0) -> Tensor:
+    """How many of ``length`` features each latent frame gets; see ``deal``."""
+    there = [
+        max(min(end + more, length - 1) + 1 - max(begin - more, 0), 0)
+        for begin, end in ranges(length, frames)
+    ]
+    return torch.tensor(there)
+
+
 def deal(features: Tensor, frames: int, more: int = 0) -> Dealt:
     """Features ``(B, L, D)`` of ``frames`` video frames by latent frame.
 
     Args:
         more: features beyond its range that a latent frame gets on either side.
     """
-    last = features.shape[1] - 1
-    parts, lengths = [], []
-    for nearest, farthest in ranges(features.shape[1], frames):
+    length, parts = features.shape[1], []
+    for nearest, farthest in ranges(length, frames):
         begin, end = nearest - more, farthest + more
-        there = features[:, max(begin, 0) : max(min(end, last) + 1, 0)]
+        there = features[:, max(begin, 0) : max(end + 1, 0)]
         parts.append(torch.nn.functional.pad(there, (0, 0, 0, end - begin + 1 - there.shape[1])))
-        lengths.append(there.shape[1])
-    return Dealt(torch.stack(parts, dim=1), torch.tensor(lengths))
+    return Dealt(torch.stack(parts, dim=1), lengths_of(length, frames, more))
 
 
 def for_latents(dealt: Tensor, first: int, latents: int) -> Tensor:

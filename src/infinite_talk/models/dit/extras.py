@@ -102,19 +102,17 @@ class Extras:
     """Other kernels for the self-attention of some blocks."""
     chunks: PromptChunks | None = None
 
-    def alike(self, other: Extras | None) -> bool:
+    def alike(self, other: Extras) -> bool:
         """Whether both do the same: the same objects, or equal numbers."""
-        return all(_same(getattr(self, f.name), getattr(other, f.name, None)) for f in fields(self))
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
 
     def attends_like(self, other: Extras | None) -> bool:
         """Whether both leave the first block's self-attention with the same answer."""
-        mine, yours = self, other or Extras()
-        same_chunks = mine._parts == yours._parts
-        names = "enhance", "tokens", "attention"
+        yours, names = other or Extras(), ("enhance", "tokens", "attention")
         return (
-            same_chunks
-            and (0 in mine.skip) == (0 in yours.skip)
-            and all(_same(getattr(mine, name), getattr(yours, name)) for name in names)
+            self._parts == yours._parts
+            and (0 in self.skip) == (0 in yours.skip)
+            and all(_same(getattr(self, name), getattr(yours, name)) for name in names)
         )
 
     def of_block(self, i: int) -> BlockExtras:

@@ -14,7 +14,12 @@ from infinite_talk.models.dit.condition import KeysValues
 from infinite_talk.models.dit.extras import BlockExtras, Everywhere, Grid, Heard
 from infinite_talk.ops.attention import AttentionCallable
 from infinite_talk.ops.attention.masked import masked
+from infinite_talk.ops.pieces import by_pieces, cuts_of
 from infinite_talk.sampling import NormalisedAttention
+
+_HEADS = 4
+_ROWS = 4096
+"""How many heads, and how many tokens, pass through float32 at a time."""
 
 
 def between_frames(q: Tensor, k: Tensor, rows: slice, grid: Grid) -> Tensor:
@@ -31,10 +36,16 @@ def between_frames(q: Tensor, k: Tensor, rows: slice, grid: Grid) -> Tensor:
     count = -(-rows.stop // pixels) - first
     q = torch.unflatten(q, 2, (count, -1))  # (B, heads, frames of the piece, pixels of the piece, d)
     k = torch.unflatten(k, 2, (frames, pixels))[..., offset : offset + q.shape[3], :]
-    scores = torch.einsum("bhfsd,bhtsd->bhfst", q, k).float() / math.sqrt(q.shape[-1])
-    own = torch.arange(first, first + count, device=q.device)
-    itself = scores.softmax(dim=-1).gather(-1, own.view(1, 1, -1, 1, 1).expand(*scores.shape[:4], 1))
-    return (1 - itself.squeeze(-1)).mean(dim=1).flatten(1)
+    own = torch.arange(first, first + count, device=q.device).view(1, 1, -1, 1, 1)
+    itself = torch.zeros(q.shape[0], *q.shape[2:4], 1, device=q.device)
+    # A few heads at a time: the product copies queries and keys, which are hundreds of megabytes each.
+    for head in range(0, q.shape[1], _HEADS):
+        some_q, some_k = (x[:, head : head + _HEADS] for x in (q, k))
+        scores = torch.einsum("bhfsd,bhtsd->bhfst", some_q, some_k).float() / math.sqrt(q.shape[-1])
+        weights = scores.softmax(dim=-1).gather(-1, own.expand(*scores.shape[:4], 1))
+        itself = itself + weights.sum(dim=1)
+    apart: Tensor = 1 - itself / q.shape[1]
+    return apart.flatten(1)
 
 
 def enhancement(apart: Tensor, frames: int, weight: float) -> Tensor | None:
@@ -58,6 +69,11 @@ def normalised(towards: Tensor, against: Tensor, numbers: NormalisedAttention) -
     ``g = s a+ - (s - 1) a-``; where its L1 norm is more than tau times that of ``a+``, it is scaled down to that;
     then ``alpha g + (1 - alpha) a+``.
     """
+    cuts = cuts_of(1, towards.shape[1], _ROWS)
+    return by_pieces(lambda rows: (_normalised(towards[:, rows], against[:, rows], numbers),), cuts)[0]
+
+
+def _normalised(towards: Tensor, against: Tensor, numbers: NormalisedAttention) -> Tensor:
     plain = towards.float()
     guided = numbers.scale * plain - (numbers.scale - 1) * against.float()
     size, reference = (x.abs().sum(dim=-1, keepdim=True) for x in (guided, plain))
