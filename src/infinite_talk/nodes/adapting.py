@@ -16,10 +16,10 @@ from infinite_talk.denoise.adapters import GuideVideo, Heard, Poses, WindowExtra
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.errors import UsageError
 from infinite_talk.models.dit import WanTransformer
-from infinite_talk.nodes.arguments import scales
 from infinite_talk.nodes.declare import known_keys
 from infinite_talk.nodes.handles import WanModel
 from infinite_talk.nodes.longvideo import source_slice
+from infinite_talk.nodes.numbers import scales
 from infinite_talk.nodes.walking import Adapter
 from infinite_talk.rooms import Codec
 from infinite_talk.sampling import Share

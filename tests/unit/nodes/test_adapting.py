@@ -165,7 +165,8 @@ def test_in_the_loop_each_window_has_its_part(rooms: Rooms, model: Any, uni3c: A
     plain = long_video(rooms, model, {}, {})
     whole, begun = (long_video(rooms, model, *asked(name, uni3c, **how)) for how in ({}, short))
     assert (whole[:FRAMES] - plain[:FRAMES]).abs().max() > 1e-3
-    assert torch.allclose(whole[:FRAMES], begun[:FRAMES], atol=1e-5)
+    if name != "poses":  # whose network looks at the frames behind too
+        assert torch.allclose(whole[:FRAMES], begun[:FRAMES], atol=1e-5)
     assert (whole[FRAMES:] - begun[FRAMES:]).abs().max() > 1e-3
 
 
