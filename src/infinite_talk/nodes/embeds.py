@@ -59,6 +59,7 @@ class Samples:
     latents: torch.Tensor  # (16, t, h, w)
     mask: torch.Tensor | None  # (1, t or 1, h, w) in 0..1: how much may change
     add_noise: bool  # mixed with the noise of the first step; else walked as they are
+    idle: tuple[str, ...] = ()  # keys that say something here without an effect
 
     def start(self, noise: torch.Tensor) -> Start:
         """The start of one walk over all of it."""
@@ -249,6 +250,9 @@ SAMPLES_KEYS = (
     "drop_last",
 )
 
+IDLE_KEYS = ("generator_state", "cache_states", "original_image")
+"""What the node pack carries from sampler to sampler: here nothing has to be carried."""
+
 
 def samples_of(samples: Embeds | None, grid: tuple[int, int], add_noise: bool) -> Samples | None:
     """Read ``samples``, whose latents are ``(1, 16, t, h, w)``.
@@ -272,7 +276,9 @@ def samples_of(samples: Embeds | None, grid: tuple[int, int], add_noise: bool) -
             f"{grid[0]}, {grid[1]}). Encode a video of the same width and height."
         )
     mask = samples.get("noise_mask")
-    return Samples(latents.float(), None if mask is None else _mask(mask, grid, latents.shape[1]), add_noise)
+    idle = tuple(key for key in IDLE_KEYS if samples.get(key) is not None)
+    masks = None if mask is None else _mask(mask, grid, latents.shape[1])
+    return Samples(latents.float(), masks, add_noise, idle)
 
 
 def _mask(mask: torch.Tensor, grid: tuple[int, int], frames: int) -> torch.Tensor:

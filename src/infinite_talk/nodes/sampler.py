@@ -10,7 +10,8 @@ import torch
 
 from infinite_talk.denoise.schedules import NAMES
 from infinite_talk.errors import UsageError
-from infinite_talk.nodes.arguments import ROPE_FUNCTIONS, Args
+from infinite_talk.nodes.args import Args
+from infinite_talk.nodes.arguments import ROPE_FUNCTIONS
 from infinite_talk.nodes.declare import (
     CATEGORY,
     Declared,

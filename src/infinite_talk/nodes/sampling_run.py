@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from infinite_talk.denoise.caches import remembered_streams
@@ -15,7 +17,7 @@ from infinite_talk.denoise.start import Start
 from infinite_talk.errors import UsageError
 from infinite_talk.memory import Work
 from infinite_talk.models.dit import DiTConfig
-from infinite_talk.nodes import adapting, arguments
+from infinite_talk.nodes import adapting, arguments, numbers
 from infinite_talk.nodes.caches import cache_of
 from infinite_talk.nodes.embeds import Samples, Talk, Texts, samples_of, talk_of, texts_of
 from infinite_talk.nodes.gathering import gather
@@ -30,6 +32,7 @@ from infinite_talk.sampling import Sampling
 from infinite_talk.types import Size, latent_frames
 
 MAX_CFG = 30.0
+_log = logging.getLogger(__name__)
 
 
 def sample(values: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -70,10 +73,16 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
     work = work_of(asked, talk.size, talk.frames, len(speech.features), texts)
     work = replace(work, motion=min(talk.motion, talk.frames), windows=len(plan.windows))
     clock = _clock(len(plan.windows), asked, model, (*notes, *_notes_on(samples, asked)))
+    _log.info(
+        "A talking video (%s) of %d frames in %d windows of %d, %d steps each.",
+        *(talk.mode, plan.length, len(plan.windows), talk.frames, asked.sampler.steps),
+    )
     codec = vae.codec(tile=_tile(talk) if talk.tiled else None)
     worn = adapting.adapters_of(values, embeds, model, talk.size, talk.pictures, codec)
     asked = replace(asked, adapters=worn)
-    with ModelWalker(model, vae, work, asked, clock.step, nag=texts.nag) as walker:
+    with ModelWalker(
+        model, vae, work, asked, clock.step, tell=partial(_told, clock), nag=texts.nag
+    ) as walker:
         clips = talking_clips(talk, speech, texts, samples, walker, codec, seeded(asked.seed), clock)
         return gather(clips, plan.length, talk.size, talk.output)
 
@@ -98,7 +107,11 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
     work = work_of(asked, one.size, window.frames, len(guide.speech), texts)
     prompts = texts.prompts if len(texts.prompts) > 1 else ()
     asked = replace(asked, adapters=adapting.adapters_of(values, embeds, model, one.size, None, None))
-    with ModelWalker(model, None, work, asked, clock.step, nag=texts.nag, prompts=prompts) as walker:
+    _log.info("One latent %s in %d steps.", guide.latent_shape, asked.sampler.steps)
+    tell = partial(_told, clock)
+    with ModelWalker(
+        model, None, work, asked, clock.step, tell=tell, nag=texts.nag, prompts=prompts
+    ) as walker:
         walked = walker.walked(window, guide, start, one.keep)
     found = {"samples": walked.latent[None].cpu(), "looped": asked.sampling.loop is not None, **one.travels}
     return found, {"samples": walked.estimate[None].cpu()}
@@ -129,7 +142,7 @@ def asked_of(
     texts: Texts,
 ) -> tuple[Asked, tuple[str, ...]]:
     """All that says how latents are made, and a line for each thing that has no effect."""
-    choice = arguments.schedule_of(
+    choice = numbers.schedule_of(
         values["scheduler"],
         steps=values["steps"],
         shift=values["shift"],
@@ -146,7 +159,7 @@ def asked_of(
     face, face_share = adapting.face_scale(portrait)
     guided = replace(
         more.guidance,
-        text=arguments.scales("cfg", values["cfg"], MAX_CFG),
+        text=numbers.scales("cfg", values["cfg"], MAX_CFG),
         audio=adapting.voice_scale(values["fantasytalking_embeds"]) if speech is None else speech.audio,
         face=face,
         face_share=face_share,
@@ -216,6 +229,10 @@ def _adds_noise(values: Mapping[str, Any]) -> bool:
 def _notes_on(samples: Samples | None, asked: Asked) -> list[str]:
     """A line where samples have no effect, or are missing."""
     first = asked.sampler.sigmas[0]
+    if samples is not None and samples.idle:
+        return [
+            f"{', '.join(samples.idle)} of samples have no effect: noise follows from the seed and the window."
+        ]
     if samples is not None and samples.add_noise and first >= 1:
         return [
             "The samples have no effect: the first step is all noise. Start later, or with denoise_strength < 1."
@@ -252,7 +269,12 @@ def _clock(windows: int, asked: Asked, model: WanModel, notes: Sequence[str]) ->
     """Tells the host where the run is, and both the host and the log what a person should know."""
     steps = asked.sampler.steps * iterations(asked.sampling)
     clock = Clock(host().listen, windows, steps, runs=model.runs)
+    _told(clock, notes)
+    return clock
+
+
+def _told(clock: Clock, notes: Sequence[str]) -> None:
+    """Lines that a person should read: to the host and to the log."""
     for note in notes:
         say(note)
     clock.say(notes)
-    return clock

@@ -14,8 +14,8 @@ import torch
 
 from infinite_talk.errors import UsageError
 from infinite_talk.inputs.resize import latent_masks
-from infinite_talk.nodes.arguments import scales
 from infinite_talk.nodes.declare import known_keys
+from infinite_talk.nodes.numbers import scales
 from infinite_talk.plan.people import person_masks, with_background
 from infinite_talk.plan.speech import REACH
 from infinite_talk.types import Size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import Protocol, Self
 import torch
 
 from infinite_talk.denoise.adapters import WindowExtras
-from infinite_talk.denoise.caches import SkipCount
+from infinite_talk.denoise.caches import SkipCount, skip_note
 from infinite_talk.denoise.compose import compose
 from infinite_talk.denoise.denoiser import Denoiser, Plain, Question
 from infinite_talk.denoise.extras import ExtrasSource, WithExtras, merged, sources_of
@@ -34,6 +34,10 @@ from infinite_talk.types import Guide, Window
 
 _APART = 1_000_000
 """Between the numbers of the noise of a window's iterations: more windows than any video has."""
+
+
+def _hear_nothing(_notes: Sequence[str]) -> None:
+    pass
 
 
 class Adapter(Protocol):
@@ -74,18 +78,20 @@ class ModelWalker:
         asked: Asked,
         on_step: OnStep,
         *,
+        tell: Callable[[Sequence[str]], None] = _hear_nothing,
         nag: torch.Tensor | None = None,
         prompts: Sequence[torch.Tensor] = (),
     ) -> None:
         """
         Args:
+            tell: hears what a step cache has left out, of the first window and where another differs.
             nag: text ``(L, D)`` that NAG leads away from.
             prompts: several texts ``(L, D)`` for one window, each for its share of the frames; none where a window
                 has one, its guide's.
         """
         self._model, self._vae, self._work, self._asked, self._on_step = model, vae, work, asked, on_step
-        self._nag, self._prompts = nag, tuple(prompts)
-        self.skips = SkipCount()
+        self._nag, self._prompts, self._tell = nag, tuple(prompts), tell
+        self._skips, self._told = SkipCount(), ""
         self._held = ExitStack()
         self._transformer: WanTransformer | None = None
         self._denoisers: tuple[Denoiser, ...] = ()
@@ -101,11 +107,19 @@ class ModelWalker:
 
     def walked(self, window: Window, guide: Guide, start: Start, keep: Keep) -> Walked:
         """The latent of a window, and the picture as the last step saw it."""
-        asked, shape = self._asked, guide.latent_shape
-        transformer = self._at_hand()
+        asked, transformer = self._asked, self._at_hand()
         self._worn.put_on([one.for_window(window, guide, transformer) for one in asked.adapters])
         if asked.sampling.flow_edit is not None:
-            return self._edited(window, guide, start, keep)
+            walked = self._edited(window, guide, start, keep)
+        else:
+            walked = self._sampled(window, guide, start, keep)
+        if (note := skip_note(asked.cache, self._skips.take(), self.steps)) not in ("", self._told):
+            self._told = note
+            self._tell([note])
+        return walked
+
+    def _sampled(self, window: Window, guide: Guide, start: Start, keep: Keep) -> Walked:
+        asked, shape = self._asked, guide.latent_shape
         return sample(
             self._denoisers[0],
             asked.sampler,
@@ -173,7 +187,7 @@ class ModelWalker:
             ),
             asked.sampler,
             cache=asked.cache,
-            count=self.skips,
+            count=self._skips,
             keep_on=asked.cache_on,
             around=(lambda inner: WithExtras(inner, sources, self.steps)) if sources else None,
             prompts=self._prompts if asked.sampling.context is not None else (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -24,14 +25,23 @@ CONFIG = tiny.TRANSFORMER
 class TinyModel(WanModel):
     """A transformer of a few thousand parameters that is there already."""
 
-    def __init__(self, rooms: Rooms, kind: Literal["InfiniteTalk", "MultiTalk"] = "InfiniteTalk") -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        kind: Literal["InfiniteTalk", "MultiTalk"] = "InfiniteTalk",
+        *,
+        loras: tuple[Path, ...] = (),
+        fantasy_talking: Any = None,
+        fantasy_portrait: Any = None,
+    ) -> None:
         for name, value in {
+            "settings": SimpleNamespace(loras=[SimpleNamespace(path=path) for path in loras]),
             "opened": SimpleNamespace(config=CONFIG, title="tiny_480p"),
             "kind": kind,
             "overrides": (),
             "options": (),
-            "fantasy_talking": None,
-            "fantasy_portrait": None,
+            "fantasy_talking": fantasy_talking,
+            "fantasy_portrait": fantasy_portrait,
             "rooms": rooms,
             "events": [],
         }.items():

@@ -405,6 +405,14 @@ def test_a_loop_over_several_windows_is_refused(rooms: Rooms):
         ({"scheduler": "multitalk", "steps": 30}, "30"),
         ({"start_step": 1}, "without samples"),
         ({"samples": source(), "add_noise_to_samples": True}, "samples have no effect"),
+        ({"samples": {**source(), "generator_state": torch.zeros(1)}}, "generator_state of samples"),
+        (
+            {
+                "steps": 10,
+                "cache_args": {"cache_type": "EasyCache", "easycache_thresh": 1.0, "start_step": 1},
+            },
+            "EasyCache left out",
+        ),
     ],
 )
 def test_what_has_no_effect_is_told_once(rooms: Rooms, changes: Args, note: str):

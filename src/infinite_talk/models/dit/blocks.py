@@ -200,6 +200,8 @@ class CrossAttention(nn.Module):
 
     def _asked(self, q: Tensor, own: KeysValues) -> Tensor:
         """Answers ``(B, n, D)``. Keys and values of one sample are those of all."""
+        if not own.k.shape[2]:  # no features of a picture: kernels are not made for no keys at all
+            return torch.zeros_like(q.transpose(1, 2).flatten(2))
         k, v = (part.expand(q.shape[0], -1, -1, -1) for part in own)
         return self.attention(q, k, v).transpose(1, 2).flatten(2)
 
