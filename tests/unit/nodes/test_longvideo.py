@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from infinite_talk.conditioning import encode
-from infinite_talk.errors import CapabilityError, Cancelled, InputError, UsageError
+from infinite_talk.errors import Cancelled, CapabilityError, InputError, UsageError
 from infinite_talk.generate import generate, plan_for
 from infinite_talk.inputs.resize import resize_picture, to_tensor
 from infinite_talk.media.colour_transfer import transfer_colours
@@ -84,7 +84,7 @@ def test_the_nodes_make_the_engines_video(rooms: Rooms, frames: int, people: int
     levels = ((result["video"] + 1) / 2 * 255).round().clamp(0, 255)
     assert levels.shape == expected.shape
     assert (levels - expected).abs().max() <= 4  # sums in another order; random networks make much of it
-    assert (levels != expected).float().mean() < 1e-2
+    assert (levels - expected).abs().mean() < 0.05
 
 
 @pytest.mark.parametrize("frames", [1, 16, FRAMES, FRAMES + 1, 29, 30])
