@@ -24,8 +24,12 @@ class Terminated(Cancelled):
 class Stop:
     """What was asked for so far."""
 
-    def __init__(self, kept: str = "finished windows are kept") -> None:
-        self._kept = kept
+    def __init__(
+        self,
+        kept: str = "finished windows are kept",
+        onward: str = "the same command continues from there",
+    ) -> None:
+        self._kept, self._onward = kept, onward
         self.exit_code: int | None = None
         """130 after Ctrl-C, 143 after SIGTERM, ``None`` while nobody asked."""
 
@@ -33,7 +37,7 @@ class Stop:
         """Raise ``Cancelled`` when asked to stop; called at each progress event."""
         if self.exit_code is not None:
             kind = Terminated if self.exit_code == TERMINATED else Cancelled
-            raise kind(f"Stopped: {self._kept}; the same command continues from there.")
+            raise kind(f"Stopped: {self._kept}; {self._onward}.")
 
     def ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the form of a signal handler
         """Signal handler."""
@@ -45,9 +49,14 @@ class Stop:
 
 
 @contextmanager
-def polite_stop(kept: str = "finished windows are kept") -> Iterator[Stop]:
-    """Take Ctrl-C and SIGTERM while the block runs. ``kept``: what an interruption leaves for the next run."""
-    stop = Stop(kept)
+def polite_stop(
+    kept: str = "finished windows are kept", onward: str = "the same command continues from there"
+) -> Iterator[Stop]:
+    """Take Ctrl-C and SIGTERM while the block runs.
+
+    ``kept``: what an interruption leaves for the next run; ``onward``: what that run does with it.
+    """
+    stop = Stop(kept, onward)
     before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

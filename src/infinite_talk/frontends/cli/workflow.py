@@ -11,7 +11,7 @@ from typing import Any
 
 from infinite_talk import Settings, UsageError
 from infinite_talk.frontends.workflow.assign import assign, with_media
-from infinite_talk.frontends.workflow.checking import Checked, Step, check_graph, check_media
+from infinite_talk.frontends.workflow.checking import Checked, Step, check_graph, check_media, note_separators
 from infinite_talk.frontends.workflow.cost import cost_line
 from infinite_talk.frontends.workflow.embedded import for_embedded
 from infinite_talk.frontends.workflow.graph import Graph, Node
@@ -21,8 +21,9 @@ from infinite_talk.frontends.workflow.running import Outcome, run_graph
 from infinite_talk.nodes.helpers.place import PLACE, Place
 from infinite_talk.nodes.host import Host, ModelFolders, hosted
 
-from .generate import check_output, listener, watching
+from .generate import check_output, listener
 from .show import Show, clean
+from .stop import polite_stop
 from .talk import Run
 
 _WRITERS = ("VHS_VideoCombine", "SaveVideo", "SaveImage")
@@ -82,7 +83,8 @@ class Prepared:
 
 def run_workflow(wanted: Wanted, settings: Settings, run: Run) -> int:
     """Run a workflow and write its results."""
-    with watching(run) as (show, stop), _notes(show, run):
+    stopping = polite_stop("files that are written stay", "the same command begins anew")
+    with stopping as stop, Show(quiet=run.quiet) as show, _notes(show, run):
         host = _host(wanted, settings, listener(show, stop))
         with hosted(host):
             prepared = _prepare(wanted)
@@ -114,7 +116,7 @@ def check_workflow(wanted: Wanted, settings: Settings, run: Run) -> int:
     """Say what is in a workflow and what stands in its way; nothing is loaded."""
     with hosted(_host(wanted, settings, lambda _: None)):
         prepared = _prepare(wanted)
-    checked = prepared.checked
+        checked = note_separators(prepared.checked)
     running = {step.node.id for step in checked.steps}
     nodes = [
         {"id": node.id, "type": node.type, "title": node.title, "runs": node.id in running}

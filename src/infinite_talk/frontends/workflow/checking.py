@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from infinite_talk import InfiniteTalkError, InputError, UsageError
 from infinite_talk.nodes.helpers.place import Place
+from infinite_talk.nodes.helpers.separation import WITHOUT, separator_file
 
 from .assign import MEDIA
 from .declared import ANY, MISSING, Classes, Declaration, Input, declaration, fits, value_for
 from .graph import Graph, Link, Node
 
 Kind = Literal["unknown_node", "missing_model", "missing_file", "value", "link", "input", "note"]
+
+
+SEPARATOR: Final = "MelBandRoFormerModelLoader"
+"""Runs without its file: see ``nodes/helpers/separation.py``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,16 @@ def check_media(checked: Checked, place: Place) -> Checked:
                 place.find(name, what)
             except InfiniteTalkError as error:
                 found.append(_finding("missing_file", step.node, f": {error.message}"))
+    return replace(checked, findings=(*checked.findings, *found))
+
+
+def note_separators(checked: Checked) -> Checked:
+    """The same with a note for each vocal separator whose file is not there; when it runs, the node says so itself."""
+    found = []
+    for step in checked.steps:
+        name = step.arguments.get("model_name") if step.node.type == SEPARATOR else None
+        if isinstance(name, str) and separator_file(name) is None:
+            found.append(_finding("note", step.node, f"finds no vocal separator ({name}); {WITHOUT}."))
     return replace(checked, findings=(*checked.findings, *found))
 
 

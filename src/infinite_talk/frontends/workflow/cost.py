@@ -39,6 +39,8 @@ def _steps(arguments: Mapping[str, Any]) -> int:
 
 
 def _speech_frames(speech: Any) -> int:  # noqa: ANN401 - what a link brings
+    if isinstance(speech, Mapping) and isinstance(speech.get("num_frames"), int):
+        return int(speech["num_frames"])
     features = speech.get("audio_features") if isinstance(speech, Mapping) else None
     if isinstance(features, Sequence) and features:
         return max(len(one) for one in features)

@@ -34,7 +34,8 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of the same shape."""
-        return F.normalize(x, dim=-1) * (self.gamma * x.shape[-1] ** 0.5)
+        out: Tensor = F.normalize(x, dim=-1) * (self.gamma * x.shape[-1] ** 0.5)
+        return out
 
 
 class Attention(nn.Module):
@@ -103,7 +104,7 @@ class BandSplit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, T, sum of widths)`` -> ``(B, T, bands, D)``."""
-        parts = x.split(self.widths, dim=-1)
+        parts = torch.split(x, self.widths, dim=-1)
         return torch.stack([layer(part) for layer, part in zip(self.to_features, parts, strict=True)], dim=-2)
 
 

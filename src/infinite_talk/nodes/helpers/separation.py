@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import torch
@@ -38,23 +38,26 @@ class MelBandRoFormerModelLoader:
         unique_id: str | None = None,
     ) -> tuple[Any]:
         """The model, or nothing where its file is not here: separation is then left out, which is said."""
-        by = host()
-        plain = PurePosixPath(model_name.replace("\\", "/"))  # the folder may be another here, or none
-        places = (
-            ()
-            if by.embedded
-            else (by.places.find("diffusion_models", str(one)) for one in (plain, plain.name))
-        )
-        path = next((place for place in places if place is not None), None)
+        path = separator_file(model_name)
         if path is None:
             missing = (
-                "the embedded model has no vocal separator" if by.embedded else f"{model_name} is not here"
+                "the embedded model has no vocal separator" if host().embedded else f"{model_name} is not here"
             )
             placed(place).tell(f"node {unique_id}: {missing}; {WITHOUT}.")
             return (None,)
         from infinite_talk.nodes.helpers.roformer import load_separator
 
         return (load_separator(path),)
+
+
+def separator_file(name: str) -> Path | None:
+    """The file of a vocal separator, if it is here; the embedded model has none."""
+    by = host()
+    if by.embedded:
+        return None
+    plain = PurePosixPath(name.replace("\\", "/"))
+    found = (by.places.find("diffusion_models", str(one)) for one in (plain, plain.name))  # folders differ
+    return next((path for path in found if path is not None), None)
 
 
 class MelBandRoFormerSampler:
