@@ -41,6 +41,30 @@ where ComfyUI speaks Chinese. Where ComfyUI-WanVideoWrapper is installed too, al
 Progress, interrupts, model folders and the device are ComfyUI's. One node exists in ComfyUI only: **Infinite Talk
 Portrait** makes a talking video of any length from an `IMAGE` and one or two `AUDIO`, and gives a `VIDEO`.
 """
+PIPELINE = """## InfiniteTalkPipeline
+
+The nodes in the order of a talking video, behind two calls, for programs that were written for the pipeline of a WebUI:
+
+```python
+from infinite_talk import InfiniteTalkPipeline
+
+pipeline = InfiniteTalkPipeline("models", output_dir="out")
+pipeline.load_models("wan2.1-i2v-14b-480p.safetensors", "vae.safetensors", "umt5-xxl.safetensors",
+                     "clip_vision_h.safetensors", "wav2vec2-chinese-base.safetensors",
+                     multitalk_model_name="infinitetalk_single.safetensors")
+path = pipeline.generate("me.png", "speech.wav", "a woman talks", width=640, height=640, steps=6, shift=11.0)
+```
+
+`load_models` opens and checks the files and returns `True`; `generate` returns the path of an mp4 with its sound. What
+goes wrong raises an error of `infinite_talk.errors`. Every option of `generate` is a field of
+`infinite_talk.pipeline.PipelineOptions`, which says what it does; an unknown one is a `TypeError` with the nearest name.
+What is not as in that WebUI: all of the speech is encoded, windows have 81 frames whatever the length, the picture's CLIP
+features arrive, quantisation, attention, block swap, sampler, scheduler, steps and guidance act, a crop without a
+duration goes to the end, and 25 frames per second are the default. `sampler_name` and `scheduler` become one name
+(`dpm++_sde` on the schedule of `unipc` is `dpm++_sde`), or are refused where they exclude each other. `fp4_scaled` are
+weights in NVFP4 (there 8 bits under that name); `sageattn_3_fp4` falls back with a line in the log where there is no
+Blackwell GPU.
+"""
 GROUPS = {
     "loaders": "Models",
     "loras": "LoRAs",
@@ -77,7 +101,7 @@ def reference() -> str:
     for heading, names in groupby(sorted(NODES, key=lambda name: order.index(group(name))), key=group):
         parts.append(f"## {heading}\n")
         parts += [_node(name) for name in names]
-    return "\n".join([*parts, COMFYUI])
+    return "\n".join([*parts, COMFYUI, PIPELINE])
 
 
 def _node(name: str) -> str:
