@@ -57,9 +57,9 @@ path = pipeline.generate("me.png", "speech.wav", "a woman talks", width=640, hei
 
 `load_models` opens and checks the files and returns `True`; `generate` returns the path of an mp4 with its sound. What
 goes wrong raises an error of `infinite_talk.errors`. Every option of `generate` is a field of
-`infinite_talk.pipeline.PipelineOptions`, which says what it does; an unknown one is a `TypeError` with the nearest name.
-What is not as in that WebUI: all of the speech is encoded, windows have 81 frames whatever the length, the picture's CLIP
-features arrive, quantisation, attention, block swap, sampler, scheduler, steps and guidance act, a crop without a
+`infinite_talk.pipeline.PipelineOptions`, which says what it does; an unknown one is a `TypeError` with the nearest
+name. What is not as in that WebUI: all of the speech is encoded, windows have 81 frames whatever the length, the
+picture's CLIP features arrive, quantisation, attention, block swap, sampler, scheduler, steps and guidance act, a crop without a
 duration goes to the end, and 25 frames per second are the default. `sampler_name` and `scheduler` become one name
 (`dpm++_sde` on the schedule of `unipc` is `dpm++_sde`), or are refused where they exclude each other. `fp4_scaled` are
 weights in NVFP4 (there 8 bits under that name); `sageattn_3_fp4` falls back with a line in the log where there is no
