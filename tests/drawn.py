@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+
 from training.portraits import babble, identities, mouth_geometry, poses, render
 
 SIZE = 192

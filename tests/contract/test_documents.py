@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+
 from bench.approximations import table as approximations
 from bench.common import RESULTS
 from bench.figures import CARD, NUMERICS, between, embedded
 from bench.precision_tables import BASE_BOUNDS, bound_of, tables
-
 from infinite_talk.frontends.cli.app import commands
 from infinite_talk.frontends.cli.flags import flags_of
 from infinite_talk.frontends.cli.reference import reference

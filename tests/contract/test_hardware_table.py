@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bench.hardware_table import page
-
 from infinite_talk.memory.speed import GIB
 from tests.contract.source import ROOT
 

@@ -6,6 +6,7 @@ import tomllib
 from xml.etree import ElementTree
 
 import pytest
+
 from bench.figures import between
 from bench.performance import (
     DOCS,
@@ -17,7 +18,6 @@ from bench.performance import (
     tokens_plot,
 )
 from bench.plots import Line, plot
-
 from infinite_talk.benchmarks.case import Case, named, read_cases
 from infinite_talk.settings import Attention
 from tests.contract.source import ROOT

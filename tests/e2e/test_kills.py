@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bench.kills import endure, take_of, windows_in
 from bench.sounds import write_wav
-
 from tests.e2e.processes import KILLED, attempt, attempt_until
 
 RATE = 16_000

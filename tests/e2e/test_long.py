@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bench.long_video import LongVideo, make_long_video, slope
 from bench.sounds import delay, write_wav
-
 from infinite_talk import Request, Settings, Speaker
 from tests.bundles import QUICK_VAE, save_tiny_bundle
 from tests.e2e.processes import PROCESSES

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.sounds import write_wav
 
+from bench.sounds import write_wav
 from infinite_talk import Engine, Progress, Request, Settings, Speaker, UsageError
 from infinite_talk.settings import Precision, Quantization
 from infinite_talk.weights.precision import POLICIES

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bench.approximations import random_guide, random_transformer
 
+from bench.approximations import random_guide, random_transformer
 from infinite_talk.denoise.caches import SkipCount, StepCache, step_cache
 from infinite_talk.denoise.denoiser import Plain, Question
 from infinite_talk.denoise.loop import denoise

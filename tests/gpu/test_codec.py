@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from bench.vae import full_vae
 from torch import Tensor
 from torch.nn import functional
 
+from bench.vae import full_vae
 from infinite_talk.ops import codec
 from infinite_talk.ops.codec import HOPPER, HOPPER_DOUBLED, Tiling
 

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+
 from training.portraits import babble, identities, poses, render
 
 pytestmark = [

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
 from bench import lifelike
 from bench.precision import BASES, MEASURED, BlockCase, layer_errors
 from bench.precision_tables import bound_of
-
 from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.ops.linear import Packed, PackedLinear
 from infinite_talk.settings import Quantization

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+
+from tests.drawn import SIZE, Drawn, draw_clips
 from training.degrade import gaussian_blur
 from training.evaluate import Truth, box_mask, psnr, show, talk_report, vae_report
 from training.portraits import identities, poses
-
-from tests.drawn import SIZE, Drawn, draw_clips
 
 SEEDS = [1_000_061, 1_000_062]
 FRAMES = 24

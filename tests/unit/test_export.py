@@ -8,10 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training import embedded, export, scenes
-from training.optim import save
-from training.speech import encoder as speech_encoder
-from training.towers import Towers, build_towers, picture_to_clip
 
 from infinite_talk.denoise.denoiser import Plain, Question
 from infinite_talk.denoise.guidance import Branch
@@ -24,6 +20,10 @@ from infinite_talk.weights import bundle
 from infinite_talk.weights.bundle import Store, load_bundle
 from infinite_talk.weights.manifest import read_manifest
 from tests.bundles import CONFIGS
+from training import embedded, export, scenes
+from training.optim import save
+from training.speech import encoder as speech_encoder
+from training.towers import Towers, build_towers, picture_to_clip
 
 TEXT = "a person speaks"
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training.degrade import block_compress, gaussian_blur
 
 from infinite_talk.errors import CheckpointError, InputError
 from infinite_talk.lipsync import (
@@ -24,6 +23,7 @@ from infinite_talk.lipsync import (
 )
 from infinite_talk.lipsync.film import pictures, sound
 from tests.drawn import Drawn, draw_clips, voice_for, write_video
+from training.degrade import block_compress, gaussian_blur
 
 SEEDS = [1_000_041, 1_000_042, 1_000_043, 1_000_044, 1_000_045, 1_000_046]
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from training.speech import phonemes
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.lipsync import (
@@ -24,6 +23,7 @@ from infinite_talk.lipsync import (
 )
 from infinite_talk.lipsync.voice import CHANNELS, CLASSES, FULL, VOICE
 from tests.drawn import draw_clips, speak, write_video
+from training.speech import phonemes
 
 pytest.importorskip("espeakng_loader")
 SENTENCES = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bench.official import SHARDS, Sizes, bytes_of, write_official
 
+from bench.official import SHARDS, Sizes, bytes_of, write_official
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.models.speech import SpeechConfig
 from infinite_talk.models.text import TextConfig

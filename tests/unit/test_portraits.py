@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from training.portraits import REST, describe, identities, mouth_box, mouth_geometry, poses, render, still
 from training.portraits.chance import smooth_noise, uniform
 

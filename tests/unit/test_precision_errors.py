@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
+
 from bench import lifelike
 from bench.precision import MEASURED, BlockCase, Error, Film, film, layer_errors
 from bench.precision_tables import bound_of
-from torch import Tensor
-
 from infinite_talk.engine import Job
 from infinite_talk.generate import plan_for
 from infinite_talk.models.dit import DiTConfig

@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests import drawn
 from training.speech import codec, flite, text, voices
 from training.speech.augment import DeviceBank, augment, crops, normalise
 from training.speech.bank import SpeechBank, from_mulaw, mulaw_table, save_travelling, to_mulaw
@@ -16,8 +18,6 @@ from training.speech.phones import Phone, Spoken
 from training.speech.score import best_lag, correlation, evaluate
 from training.speech.tracks import HOP, classes_at, mouth_track, settle, speech_level, to_frames
 from training.speech.utterance import Utterance, assemble
-
-from tests import drawn
 
 RATE = 16000
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+
 from training.speech import codec
 from training.speech.tracks import HOP
 from training.speech.utterance import Utterance

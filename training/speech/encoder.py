@@ -14,10 +14,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from training.speech.phonemes import CHANNELS, CLASSES
 
 from infinite_talk.lipsync.voice import Estimate, VoiceReader
 from infinite_talk.models.speech import SpeechConfig, SpeechEncoder
+from training.speech.phonemes import CHANNELS, CLASSES
 
 CONTEXT = 2  # frames before and after whose class a layer must also know
 DROPOUT = 0.05

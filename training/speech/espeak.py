@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.signal import resample_poly
+
 from training.speech.phones import Phone, Spoken
 
 _RETRIEVE, _PHONEME_EVENTS_IN_IPA = 1, 3

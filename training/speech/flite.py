@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.signal import resample_poly
+
 from training.speech.phones import SAMPLE_RATE, Phone, Spoken
 
 # Natural pitch of each voice, Hz.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import resample_poly
+
 from training.speech.encoder import SpeechTrainer, load
 from training.speech.score import best_lag, correlation, normalise
 from training.speech.tracks import speech_level, to_frames

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 from training.speech import flite, neural, text, voices
 from training.speech.espeak import Espeak, Prosody
 from training.speech.phones import Spoken

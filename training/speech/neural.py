@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from scipy.signal import resample_poly
+
 from training.speech.phones import Phone, Spoken
 
 KOKORO_RATE, KOKORO_HOP = 24000, 600

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
+
 from training.speech.bank import SpeechBank
 from training.speech.phonemes import CHANNELS, SILENCE
 from training.speech.tracks import to_frames

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
+
 from training.speech.phonemes import BILABIAL, CHANNELS, CLASSES, DOMINANCE, SILENCE, TARGETS, viseme_parts
 from training.speech.phones import SAMPLE_RATE, Phone
 

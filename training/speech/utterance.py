@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
+
 from training.speech.phones import SAMPLE_RATE, Phone, Spoken
 from training.speech.tracks import HOP, MouthTrack, classes_at, mouth_track, settle, speech_level
 

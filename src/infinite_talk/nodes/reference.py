@@ -49,21 +49,26 @@ The nodes in the order of a talking video, behind two calls, for programs that w
 from infinite_talk import InfiniteTalkPipeline
 
 pipeline = InfiniteTalkPipeline("models", output_dir="out")
-pipeline.load_models("wan2.1-i2v-14b-480p.safetensors", "vae.safetensors", "umt5-xxl.safetensors",
-                     "clip_vision_h.safetensors", "wav2vec2-chinese-base.safetensors",
-                     multitalk_model_name="infinitetalk_single.safetensors")
+pipeline.load_models(
+    model_name="wan2.1-i2v-14b-480p.safetensors",
+    vae_name="vae.safetensors",
+    t5_model_name="umt5-xxl.safetensors",
+    clip_vision_name="clip_vision_h.safetensors",
+    wav2vec_model_name="wav2vec2-chinese-base.safetensors",
+    multitalk_model_name="infinitetalk_single.safetensors",
+)
 path = pipeline.generate("me.png", "speech.wav", "a woman talks", width=640, height=640, steps=6, shift=11.0)
 ```
 
-`load_models` opens and checks the files and returns `True`; `generate` returns the path of an mp4 with its sound. What
-goes wrong raises an error of `infinite_talk.errors`. Every option of `generate` is a field of
+`load_models` opens and checks the files and returns `True`; `generate` returns the path of an mp4 with its sound.
+What goes wrong raises an error of `infinite_talk.errors`. Every option of `generate` is a field of
 `infinite_talk.pipeline.PipelineOptions`, which says what it does; an unknown one is a `TypeError` with the nearest
 name. What is not as in that WebUI: all of the speech is encoded, windows have 81 frames whatever the length, the
-picture's CLIP features arrive, quantisation, attention, block swap, sampler, scheduler, steps and guidance act, a crop without a
-duration goes to the end, and 25 frames per second are the default. `sampler_name` and `scheduler` become one name
-(`dpm++_sde` on the schedule of `unipc` is `dpm++_sde`), or are refused where they exclude each other. `fp4_scaled` are
-weights in NVFP4 (there 8 bits under that name); `sageattn_3_fp4` falls back with a line in the log where there is no
-Blackwell GPU.
+picture's CLIP features arrive, quantisation, attention, block swap, sampler, scheduler, steps and guidance act, a
+crop without a duration goes to the end, and 25 frames per second are the default. `sampler_name` and `scheduler`
+become one name (`dpm++_sde` on the schedule of `unipc` is `dpm++_sde`), or are refused where they exclude each other.
+`fp4_scaled` are weights in NVFP4 (there 8 bits under that name); `sageattn_3_fp4` falls back with a line in the log
+where there is no Blackwell GPU.
 """
 GROUPS = {
     "loaders": "Models",
