@@ -43,6 +43,10 @@ class Need:
     def bytes(self) -> float:
         return self.activations + self.workspace
 
+    def beside(self, held: float) -> Need:
+        """The same while ``held`` bytes of something else live."""
+        return Need(self.activations + held, self.workspace)
+
 
 def linear_workspace(model: ModelSizes, rows: int) -> float:
     """What a product with packed weights takes beside its input and output, for the largest matrix of a block.
@@ -87,14 +91,21 @@ def denoise_need(
     streams = float(at_once * tokens * config.dim * base)
     block = float(block_workspace(config, tokens, base, rows, people=work.people, fused=model.fused))
     block += linear_workspace(model, min(rows or tokens, tokens))
-    held: Callable[..., int] = partial(conditions_bytes, config, tokens, work.latents, base, kept=kept)
-    conditions = float(held(branches=work.branches, silent=work.silent, people=work.people))
+    conditions = kept_bytes(model, work, kept=kept, batched=batched)
     if batched:
         block *= work.branches
-        conditions += work.branches * held(people=work.people)
     # The time embedding widens its largest matrix to float32 while the tokens wait.
     time = 24.0 * config.dim**2
     return Need(conditions + latents + streams, max(block, time))
+
+
+def kept_bytes(model: ModelSizes, work: Work, *, kept: bool, batched: bool = False) -> float:
+    """The conditions of a window's branches. They wait for the next window while the codec works."""
+    config = model.transformer
+    tokens = work.tokens(config.patch_size)
+    held: Callable[..., int] = partial(conditions_bytes, config, tokens, work.latents, model.base, kept=kept)
+    conditions = held(branches=work.branches, silent=work.silent, people=work.people)
+    return float(conditions + (work.branches * held(people=work.people) if batched else 0))
 
 
 def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *, gpu: bool = False) -> Need:
@@ -151,13 +162,13 @@ def convolution_workspace(
 ) -> float:
     """Bytes that cuDNN's convolutions take for themselves: 2.7 times the codec's widest map.
 
-    With kernels of our own (``fused``, ``ops/codec``) cuDNN has only the small ones: on an H200 decoding took 0.4 GiB
-    more than the tensors for 4 frames of 832 x 480, and nothing more for 12 and 24. So one latent frame counts.
+    With kernels of our own (``fused``, ``ops/codec``) cuDNN has only the small ones: on an H200 decoding 832 x 480 took
+    nothing more than the tensors, for 4 to 24 frames. So one frame counts, for other cards.
 
     Measured, not derived: on an H100 (torch 2.11, cuDNN of CUDA 13) decoding four frames of 832 x 480 in float32
     took 1.5 to 1.6 GiB more than the tensors, for a map of 0.57 GiB (bench/results/memory_limits.json).
     """
-    counted = min(frames, config.temporal_stride) if fused else frames
+    counted = min(frames, 1) if fused else frames
     return 2.7 * base * config.dim * counted * pixels / config.patch**2
 
 

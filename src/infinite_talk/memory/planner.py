@@ -48,12 +48,12 @@ TILES = (512, 384, 256, 128, 64)
 """Pixels along a side of a tile of the codec, without what it shares with its neighbours."""
 NOTCH = 0.9
 """A plan one notch lower needs at most this share of the memory."""
-BATCH_GPU, BATCH_CPU = 2e10, 7e8
+BATCH_GPU, BATCH_CPU = 2e11, 7e8
 """Operations of one branch in a block below which branches are put in one batch.
 
-On a GPU a block of that size is thought to take as long to launch as to compute. On one core of a CPU a batch of
-three took 0.8 of the time of three passes at 4.5e8, and 1.15 of it at 1.9e9, where one branch alone fits the caches
-better (python -m bench.branches).
+On an H200 a batch of three took a third of the time of three passes up to 4e10, where launching takes the time, and
+as long at 1.2e12. On one core of a CPU it took 0.8 of the time at 4.5e8, and 1.15 of it at 1.9e9, where one branch
+alone fits the caches better (python -m bench.branches).
 """
 UNASKED = Memory()
 

@@ -69,6 +69,7 @@ class Needs:
         self.encode = cache(partial(costs.encode_need, model, work, gpu=gpu))
         self.denoise = cache(partial(costs.denoise_need, model, work))
         self.decode = cache(partial(costs.decode_need, model, work, gpu=gpu))
+        self.kept = cache(partial(costs.kept_bytes, model, work))
 
     def of(self, choice: Choice) -> Iterator[tuple[str, float, Need]]:
         """Name of a stage, bytes of the small model that works in it, and what it needs beside weights."""
@@ -81,9 +82,11 @@ class Needs:
         at_once = choice.frames
         if choice.tile is None:
             at_once = min(at_once, -(-self.work.motion // stride) * stride)
-        yield "encode", self.codec, self.encode(at_once, choice.tile)
+        waiting = self.kept(kept=choice.keys_kept, batched=choice.batched)
+        first = waiting if self.work.windows > 1 else 0.0  # nothing waits in the first window
+        yield "encode", self.codec, self.encode(at_once, choice.tile).beside(first)
         yield "denoise", 0.0, self.denoise(choice.rows, kept=choice.keys_kept, batched=choice.batched)
-        yield "decode", self.codec, self.decode(choice.frames, choice.tile)
+        yield "decode", self.codec, self.decode(choice.frames, choice.tile).beside(waiting)
 
     def peak(self, choice: Choice) -> float:
         """The most bytes on the device."""

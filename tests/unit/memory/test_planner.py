@@ -123,7 +123,7 @@ def test_the_order_of_sacrifices():
             found.blocks_to_swap > 0 and not found.prefetch_blocks,
         )
 
-    seen = [given_up(plan(gib)) for gib in (100, 56, 40, 24, 12, 8, 6)]
+    seen = [given_up(plan(gib)) for gib in (100, 56, 40, 24, 12, 8, 5.5)]
     assert seen == sorted(seen)  # once given up, never taken back
     assert seen[0] == (False, False, False, False)
     assert seen[-1][:3] == (True, True, True)
