@@ -41,11 +41,11 @@ class Clip:
 
     def latents(self, codec: Codec) -> torch.Tensor:
         """``(16, t, h, w)``, on the CPU."""
-        if self._start is not None and (self._first, self._last, self._filler) == (1, 0, None):
+        if self._start is not None and self._filler is None and (self._first, self._last) == (1, 0):
             return codec.encode_still(self._start[:, 0], self._frames, MID_GREY).cpu().clone()
         video = torch.full((3, self._frames, *self._size), MID_GREY)
         if self._filler is not None:
-            video[:] = self._filler
+            video[:] = self._filler[:, :1]
         if self._start is not None:
             video[:, : self._first] = self._start
         if self._end is not None:

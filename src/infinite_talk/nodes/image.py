@@ -83,28 +83,20 @@ class WanVideoImageToVideoEncode:
             CapabilityError: what only other models of the family understand.
         """
         if augment_empty_frames or add_cond_latents is not None or control_embeds is not None:
-            raise CapabilityError(
-                "augment_empty_frames, add_cond_latents and control_embeds belong to other models of the family (Fun "
-                "control, MoCha), which this program does not run. Leave them at 0 and unconnected."
-            )
+            raise _for_others("augment_empty_frames, add_cond_latents and control_embeds")
         check_size(width, height)
         codec, frames = _codec(vae, tiled_vae, width, height), whole_frames(num_frames)
-        start = None if start_image is None else as_video(sized("start_image", start_image, height, width))
-        end = None if end_image is None else as_video(sized("end_image", end_image, height, width))
-        filler = None
-        if empty_frame_pad_image is not None:
-            filler = as_video(sized("empty_frame_pad_image", empty_frame_pad_image, height, width))[:, :1]
+        start = _frames("start_image", start_image, height, width)
+        end = _frames("end_image", end_image, height, width)
+        filler = _frames("empty_frame_pad_image", empty_frame_pad_image, height, width)
         extra = end is not None and not fun_or_fl2v_model
         clip = Clip(frames, height, width, start, None if extra else end, filler)
         latents, mask = clip.latents(codec), clip.mask(temporal_mask)
         if end is not None and extra:  # a model that knows no last frame: its picture is a latent of its own
             latents = torch.cat([latents, codec.encode_video(end[:, -1:]).to(latents)], dim=1)
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        latents[:, :1] *= start_latent_strength
-        if end is not None:
-            latents[:, -1:] *= end_latent_strength
-        if noise_aug_strength:
-            latents = augmented(latents, noise_aug_strength)
+        last = end_latent_strength if end is not None else 1.0
+        latents = _strengthened(latents, start_latent_strength, last, noise_aug_strength)
         if force_offload and vae is not None:
             vae.release()
         embeds = clip_context(clip_embeds) | {
@@ -158,9 +150,7 @@ class WanVideoEmptyEmbeds:
             CapabilityError: ``control_embeds`` are connected, which other models understand.
         """
         if control_embeds is not None:
-            raise CapabilityError(
-                "control_embeds belong to Fun control models, which this program does not run; leave it unconnected."
-            )
+            raise _for_others("control_embeds")
         check_size(width, height)
         frames = whole_frames(num_frames)
         embeds: Embeds = {"target_shape": target_shape(frames, height, width), "num_frames": frames}
@@ -174,3 +164,21 @@ def _codec(vae: object, tiled: bool, width: int, height: int) -> Codec:
 
 def _extra_latents(extra: Embeds | None) -> Embeds:
     return {} if extra is None else {"extra_latents": [{"samples": extra["samples"], "index": 0}]}
+
+
+def _frames(what: str, pictures: torch.Tensor | None, height: int, width: int) -> torch.Tensor | None:
+    return None if pictures is None else as_video(sized(what, pictures, height, width))
+
+
+def _strengthened(latents: torch.Tensor, first: float, last: float, noise: float) -> torch.Tensor:
+    """With the first and the last latent weighted, and noise over all."""
+    latents[:, :1] *= first
+    latents[:, -1:] *= last
+    return augmented(latents, noise) if noise else latents
+
+
+def _for_others(inputs: str) -> CapabilityError:
+    return CapabilityError(
+        f"{inputs} belong to other models of the family (Fun control, MoCha), which this program does not run. Leave "
+        "them unconnected, and numbers at 0."
+    )

@@ -69,6 +69,10 @@ class WanVideoTextEncode:
             InputError: more shots than EchoShot knows.
         """
         prompts, shots = split_prompts(positive_prompt)
+        if shots:
+            say(
+                "Shots become prompts of successive windows: EchoShot's own positions belong to its own model."
+            )
         with_weights = [weighted(prompt) for prompt in prompts]
         encoder = _Encoder(_needed(t5), use_disk_cache, device, model_to_offload)
         positive = [encoder.encode(text) * weight for text, weight in with_weights]

@@ -43,7 +43,12 @@ def test_weights_lose_their_brackets_and_multiply_the_whole_prompt(t5) -> None:
     assert weighted("(a:0.5) b") == ("a b", 0.5)
 
 
-def test_shots_are_told_from_windows() -> None:
+def test_shots_are_told_from_windows(t5, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    (embeds,) = WanVideoTextEncode().process("[1] a face [2] a hand", "", t5)
+    assert embeds["echoshot"] is True
+    assert len(embeds["prompt_embeds"]) == 2
+    assert "Shots become prompts of successive windows" in caplog.text
     assert split_prompts("[1] a face [2] a hand") == (["a face", "a hand"], True)
     assert split_prompts("a [1] b | c") == (["a [1] b", "c"], False)
     with pytest.raises(InputError, match="7 shots"):
