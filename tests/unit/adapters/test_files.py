@@ -141,6 +141,11 @@ def test_uni3c_in_eight_bits_has_the_rounded_matrices(quantization, tmp_path: Pa
     assert torch.equal(packed.proj_out[1].weight, plain.proj_out[1].weight.to(kind).float())
     assert torch.equal(rounded.norm1.linear.weight, first.norm1.linear.weight)
     assert torch.equal(packed.proj_in.weight, plain.proj_in.weight)
+    latent, mask, guide = (torch.randn(1, channels, 2, 4, 4) for channels in (16, 4, 16))
+    with torch.inference_mode():
+        states = [list(net.states(latent, mask, guide, torch.ones(1, nets.DIM))) for net in (plain, packed)]
+    for one, other in zip(*states, strict=True):
+        assert 0 < float((one - other).norm() / one.norm()) < 0.3
 
 
 @pytest.mark.parametrize("prefix", uni_animate.PREFIXES)
