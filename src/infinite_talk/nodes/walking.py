@@ -190,21 +190,25 @@ class ModelWalker:
             count=self._skips,
             keep_on=asked.cache_on,
             around=(lambda inner: WithExtras(inner, sources, self.steps)) if sources else None,
-            prompts=self._prompts if asked.sampling.context is not None else (),
+            prompts=self._texts(transformer) if asked.sampling.context is not None else (),
             picture=asked.picture,
         )
 
     def _sources(self, transformer: WanTransformer) -> tuple[ExtrasSource, ...]:
         device = transformer.patch_embedding.weight.device
-        apart = () if self._asked.sampling.context is not None else self._prompts
+        apart = () if self._asked.sampling.context is not None else self._texts(transformer)
         found = sources_of(
             self._asked.sampling,
             transformer,
             nag_text=None if self._nag is None else self._nag.to(device),
-            prompts=[text.to(device) for text in apart],
+            prompts=apart,
         )
         worn = (self._worn,) if self._asked.adapters else ()
         return (*found, *kernel_sources(self._model), *worn)
+
+    def _texts(self, transformer: WanTransformer) -> tuple[torch.Tensor, ...]:
+        """The prompts of one window, where the transformer is."""
+        return tuple(text.to(transformer.patch_embedding.weight.device) for text in self._prompts)
 
     def rest(self) -> None:
         """Let the transformer go until it is needed again."""
