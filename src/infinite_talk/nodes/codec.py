@@ -171,8 +171,8 @@ class WanVideoDecode:
             return (normalised(finished(given), normalization),)
         tile = _tile(enable_vae_tiling, (tile_x, tile_y), (tile_stride_x, tile_stride_y))
         codec = need_vae(vae).codec(tile=tile)
-        frames = [_decoded(codec, latents, given) for latents in _latents(given)]
-        pictures = normalised(torch.cat([as_pictures(one) for one in frames]), normalization)
+        frames = [as_pictures(_decoded(codec, latents, given)) for latents in _latents(given)]
+        pictures = normalised(frames[0] if len(frames) == 1 else torch.cat(frames), normalization)
         _log.info("Decoded to pictures %s.", tuple(pictures.shape))
         return (pictures,)
 
@@ -230,7 +230,7 @@ def is_frames(samples: Samples) -> bool:
 
 
 def finished(samples: Samples) -> torch.Tensor:
-    """Finished frames ``(T, H, W, 3)`` in [-1, 1]: those that were handed over, or those in the folder.
+    """Finished frames ``(T, H, W, 3)`` in [-1, 1], a new tensor: those that were handed over, or those in the folder.
 
     The node pack hands over one black picture with a folder, and so may scripts: a folder is what counts.
     """
@@ -238,24 +238,24 @@ def finished(samples: Samples) -> torch.Tensor:
     if path and (video is None or len(video) <= 1):
         pictures = frames_at(Path(path))
         _log.info("Finished frames %s are read from %s.", tuple(pictures.shape), path)
-        return pictures * 2 - 1
+        return pictures.mul_(2).sub_(1)
     if not isinstance(video, torch.Tensor) or video.dim() != 4 or video.shape[-1] != 3:
         came = tuple(video.shape) if isinstance(video, torch.Tensor) else type(video).__name__
         raise UsageError(
             f"video is {came}, expected a tensor (frames, height, width, 3) with values from -1 to 1."
         )
     _log.info("Finished frames %s are passed on%s.", tuple(video.shape), f", also in {path}" if path else "")
-    return video.detach().to("cpu", torch.float32)
+    return video.detach().to("cpu", torch.float32, copy=True)
 
 
 def normalised(frames: torch.Tensor, how: str) -> torch.Tensor:
-    """Frames in [-1, 1] as pictures; always a new tensor."""
+    """Frames in [-1, 1] as pictures, in their own memory: an hour of video exists once."""
     if how == "none":
-        return frames.clone()
+        return frames
     if how == "minmax":
-        low, high = frames.min(), frames.max()
-        return (frames - low) / (high - low).clamp_min(1e-8)
-    return (frames.clamp(-1, 1) + 1) / 2
+        low, high = torch.aminmax(frames)
+        return frames.sub_(low).div_((high - low).clamp_min(1e-8))
+    return frames.clamp_(-1, 1).add_(1).div_(2)
 
 
 # Latents
@@ -284,7 +284,7 @@ def _decoded(codec: Codec, latents: torch.Tensor, samples: Samples) -> torch.Ten
     A loop's seam is decoded with its neighbours on both sides, the last latents in front of the first: its first five
     frames, which had no past, give way to those. A clip whose last picture was a latent of its own loses that frame.
     """
-    frames = codec.decode_video(latents.to(codec.device)).cpu().clone()
+    frames = codec.decode_video(latents.to(codec.device)).cpu()
     if samples.get("looped"):
         seam = torch.cat([latents[:, -MIXED_BEFORE:], latents[:, :MIXED_BEHIND]], dim=1)
         again = codec.decode_video(seam.to(codec.device)).cpu()

@@ -34,8 +34,8 @@ def as_video(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def as_pictures(video: torch.Tensor) -> torch.Tensor:
-    """Frames ``(3, F, H, W)`` as pictures ``(F, H, W, 3)``, the values as they are."""
-    return video.permute(1, 2, 3, 0).contiguous()
+    """Frames ``(3, F, H, W)`` as pictures ``(F, H, W, 3)``, a new tensor with the values as they are."""
+    return video.permute(1, 2, 3, 0).clone(memory_format=torch.contiguous_format)
 
 
 def stretched(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -37,7 +37,7 @@ from infinite_talk.nodes.handles import Vae, WanModel, need_model, need_vae
 from infinite_talk.nodes.host import host, hosted
 from infinite_talk.ops.linear import PackedLinear
 from infinite_talk.rooms import Rooms
-from infinite_talk.runtime import Runtime
+from infinite_talk.runtime import Runtime, build_part
 from infinite_talk.settings import Attention, Memory, Precision, Quantization
 from infinite_talk.types import Size
 from tests.bundles import CONFIGS
@@ -251,6 +251,38 @@ def test_the_text_encoder_in_eight_bits_says_nearly_the_same(tiny_bundle: Path) 
         first, second = one.encode(["a cat"])[0], other.encode(["a cat"])[0]
     assert torch.nn.functional.cosine_similarity(first, second, dim=1).min() > 0.98
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_models_of_plain_files_run_in_the_precision_that_was_asked_for(
+    tiny_bundle: Path, tmp_path: Path, precision: str
+) -> None:
+    for part, folder in (("vae", "vae"), ("text", "text_encoders")):
+        (tmp_path / "models" / folder).mkdir(parents=True)
+        copyfile(tiny_bundle / f"{part}.safetensors", tmp_path / "models" / folder / f"{part}.safetensors")
+    (vae,) = WanVideoVAELoader().loadmodel("vae.safetensors", precision)
+    with vae.exact.at_hand() as model:
+        # A CPU would be slow in float16.
+        assert model.dtype is {"bf16": torch.bfloat16}.get(precision, torch.float32)
+    frames = torch.rand(3, 5, 64, 64) * 2 - 1
+    latent = vae.codec().encode_video(frames)
+    assert latent.dtype is torch.float32
+    exact = WanVideoVAELoader().loadmodel(str(tiny_bundle))[0].codec().encode_video(frames)
+    assert (latent - exact).abs().mean() < 0.02 * exact.abs().mean()
+    if precision != "fp16":  # which the text encoder is not offered in
+        (t5,) = LoadWanVideoT5TextEncoder().loadmodel("text.safetensors", precision)
+        with t5.at_hand() as model:
+            assert model.encode(["a"])[0].dtype is t5.dtype
+
+
+def test_a_picture_is_seen_in_half_precision_too(tiny_bundle: Path) -> None:
+    (clip,) = CLIPVisionLoader().load_clip(str(tiny_bundle))
+    half = build_part(clip.opened, torch.bfloat16, torch.device("cpu"))
+    picture = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode(), clip.at_hand() as exact:
+        found, expected = half(picture), exact(picture)
+    assert found.dtype is torch.bfloat16
+    assert torch.nn.functional.cosine_similarity(found.float(), expected, dim=-1).min() > 0.99
 
 
 def test_speech_encoders_are_told_apart_by_name(tmp_path: Path, tiny_bundle: Path) -> None:
