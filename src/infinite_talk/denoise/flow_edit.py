@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from infinite_talk.denoise.denoiser import Denoiser, Question, answers
-from infinite_talk.denoise.guidance import Branch, Guidance
+from infinite_talk.denoise.guidance import Guidance
 from infinite_talk.denoise.keeping import Keep, Motion, noised
 from infinite_talk.denoise.loop import OnStep, Walked, ignore
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.stepwise import Stepwise
 from infinite_talk.errors import NumericalError, UsageError
-from infinite_talk.models.dit import Condition
 from infinite_talk.sampling import FlowEdit, GuidanceChoice, Sampling, ScheduleChoice
 from infinite_talk.types import Guide
 
@@ -32,10 +31,6 @@ class Side:
 
     denoiser: Denoiser
     guide: Guide
-
-    def conditions(self, *rules: Guidance) -> dict[Branch, Condition]:
-        branches = {branch: None for rule in rules for branch in rule.branches}
-        return {branch: self.denoiser.condition(self.guide, branch) for branch in branches}
 
 
 def drift_schedule(sampling: Sampling) -> ScheduleChoice:
@@ -60,7 +55,8 @@ def flow_edit(
 
     For each step ``i`` from ``skip_steps`` on, with noise ``e`` drawn for it and ``s`` the share of noise:
     ``z = (1 - s) video + s e`` and ``z' = edit + z - video``; the edit moves by ``(s' - s) (v'(z') - v(z))``. For the
-    last ``drift_steps`` it becomes ``z'`` once and is then sampled plainly, on ``drift``'s steps.
+    last ``drift_steps`` it becomes ``z'`` once and is then sampled plainly, on ``drift``'s steps. All steps are
+    straight (Euler) whatever solver the schedule has: the method is made for them.
 
     The target's guidance is the sampler's, in the plain steps ``drift_text``; the source's is ``source_text``. (The
     node pack guides the edit itself by ``drift_cfg``, and never the plain steps.)
@@ -71,65 +67,95 @@ def flow_edit(
         keep: what is known of the edit, see ``keeping.py``.
 
     Raises:
-        UsageError: no step is left, or the video has another shape than the window.
+        UsageError: no step is left, the video has another shape than the window, or FreeInit is asked for too.
         NumericalError: the result is not finite.
     """
     assert sampler.sampling is not None and sampler.sampling.flow_edit is not None
     choice, guided = sampler.sampling.flow_edit, sampler.sampling.guidance
-    _check(choice, sampler.steps, video, target.guide)
-    device = target.guide.motion.device
-    switch = sampler.steps - choice.drift_steps
-    theirs = Stepwise(_scaled(guided, choice.source_text), sampler.steps)
-    ours = Stepwise(guided, sampler.steps)
-    plain = Stepwise(_scaled(guided, choice.drift_text), sampler.steps)
-    before, after = source.conditions(theirs), target.conditions(ours, plain)
+    _check(sampler.sampling, choice, sampler.steps, video, target.guide)
+    device, steps = target.guide.motion.device, sampler.steps
+    theirs = _Asked(source, Stepwise(_scaled(guided, choice.source_text), steps))
+    ours = _Asked(target, Stepwise(guided, steps))
     kept = Motion(target.guide.motion) if keep is None else keep
     video = video.float().to(device)
-    edit, estimate = video, video
-    walkers = [sampler] * switch + [drift or sampler] * choice.drift_steps
-    for step in range(choice.skip_steps, sampler.steps):
-        walker, drifting = walkers[step], step >= switch
-        time, sigma, following = walker.times_on(device)[step], walker.sigmas[step], walker.sigmas[step + 1]
-        if not drifting or step == switch:
-            noisy = noised(video, draw(step).float().to(device), sigma)
-            ahead = edit + noisy - video
-            if drifting:
-                edit = kept(ahead, step - 1, sigma)
-        shown = edit if drifting else ahead
-        velocity = _answer(target.denoiser, plain if drifting else ours, shown, step, time, after)
-        moved = velocity
-        if not drifting:
-            moved = velocity - _answer(source.denoiser, theirs, noisy, step, time, before)
-        estimate = shown - sigma * velocity
-        edit = kept(edit + (following - sigma) * moved, step, following if drifting else 0.0)
-        on_step(step)
-    if not bool(torch.isfinite(edit).all()):
+    run = _Run(video, draw, kept, on_step)
+    walked = run.edit(ours, theirs, sampler, range(choice.skip_steps, steps - choice.drift_steps))
+    if choice.drift_steps:
+        plain = _Asked(target, Stepwise(_scaled(guided, choice.drift_text), steps))
+        walked = run.drift(plain, drift or sampler, range(steps - choice.drift_steps, steps), walked.latent)
+    if not bool(torch.isfinite(walked.latent).all()):
         raise NumericalError(
             "FlowEdit produced NaN or infinite values. Use less guidance or a higher precision."
         )
-    return Walked(edit, estimate)
+    return walked
 
 
-def _answer(
-    denoiser: Denoiser,
-    guidance: Guidance,
-    latent: torch.Tensor,
-    step: int,
-    time: torch.Tensor,
-    conditions: dict[Branch, Condition],
-) -> torch.Tensor:
-    rule = guidance.at(step)
-    if not rule.branches:
-        return torch.zeros_like(latent)
-    questions = [Question(step, time, branch, conditions[branch]) for branch in rule.branches]
-    return rule.combine(answers(denoiser, latent, questions))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """One edit; its two parts."""
+
+    video: torch.Tensor
+    draw: Callable[[int], torch.Tensor]
+    keep: Keep
+    on_step: OnStep
+
+    def noisy(self, step: int, sigma: float) -> torch.Tensor:
+        return noised(self.video, self.draw(step).float().to(self.video.device), sigma)
+
+    def edit(self, ours: _Asked, theirs: _Asked, sampler: Sampler, steps: range) -> Walked:
+        """By the difference of two velocities; the edit itself has no noise."""
+        edit = estimate = self.video
+        for step in steps:
+            sigma, following = sampler.sigmas[step : step + 2]
+            before = self.noisy(step, sigma)
+            after = edit + before - self.video
+            velocity = ours.velocity(after, step, sampler)
+            estimate = after - sigma * velocity
+            change = velocity - theirs.velocity(before, step, sampler)
+            edit = self.keep(edit + (following - sigma) * change, step, 0.0)
+            self.on_step(step)
+        return Walked(edit, estimate)
+
+    def drift(self, plain: _Asked, sampler: Sampler, steps: range, edit: torch.Tensor) -> Walked:
+        """Plain sampling, from the edit with noise."""
+        sigma = sampler.sigmas[steps[0]]
+        latent = self.keep(edit + self.noisy(steps[0], sigma) - self.video, steps[0] - 1, sigma)
+        estimate = edit
+        for step in steps:
+            sigma, following = sampler.sigmas[step : step + 2]
+            velocity = plain.velocity(latent, step, sampler)
+            estimate = latent - sigma * velocity
+            latent = self.keep(latent + (following - sigma) * velocity, step, following)
+            self.on_step(step)
+        return Walked(latent, estimate)
+
+
+class _Asked:
+    """One side under its guidance."""
+
+    def __init__(self, side: Side, guidance: Guidance) -> None:
+        self._denoiser, self._guidance = side.denoiser, guidance
+        self._conditions = {
+            branch: side.denoiser.condition(side.guide, branch) for branch in guidance.branches
+        }
+
+    def velocity(self, latent: torch.Tensor, step: int, walker: Sampler) -> torch.Tensor:
+        rule, time = self._guidance.at(step), walker.times_on(latent.device)[step]
+        if not rule.branches:
+            return torch.zeros_like(latent)
+        questions = [Question(step, time, branch, self._conditions[branch]) for branch in rule.branches]
+        return walker.corrected(rule.combine(answers(self._denoiser, latent, questions)), latent, step)
 
 
 def _scaled(guided: GuidanceChoice, text: tuple[float, ...]) -> GuidanceChoice:
     return replace(guided, text=text)
 
 
-def _check(choice: FlowEdit, steps: int, video: torch.Tensor, guide: Guide) -> None:
+def _check(sampling: Sampling, choice: FlowEdit, steps: int, video: torch.Tensor, guide: Guide) -> None:
+    if sampling.free_init is not None:
+        raise UsageError(
+            "freeinit_args begin again from noise, and flowedit_args from a video. Leave one of them away."
+        )
     if choice.skip_steps >= steps:
         raise UsageError(
             f"FlowEdit skips {choice.skip_steps} of {steps} steps, so that none is left; choose more steps or a "

@@ -73,8 +73,8 @@ def walk(
     guidance, stepper = sampler.guidance(), sampler.stepper(step_noise)
     kept = Motion(guide.motion) if keep is None else keep
     conditions = {branch: denoiser.condition(guide, branch) for branch in guidance.branches}
-    times = sampler.times_on(device)
-    latent = kept(to_device(start.float(), device), -1, sampler.sigmas[0])
+    times, sigmas = sampler.times_on(device), sampler.sigmas
+    latent = kept(to_device(start.float(), device), -1, sigmas[0])
     shown, velocity = latent, torch.zeros_like(latent)
     for step in range(sampler.steps):
         rule, shown = guidance.at(step), latent
@@ -83,11 +83,11 @@ def walk(
             velocity = sampler.corrected(rule.combine(answers(denoiser, shown, questions)), shown, step)
         else:
             velocity = torch.zeros_like(shown)
-        latent = kept(stepper.step(shown, velocity, step), step, sampler.sigmas[step + 1])
+        latent = kept(stepper.step(shown, velocity, step), step, sigmas[step + 1])
         on_step(step)
     if not bool(torch.isfinite(latent).all()):
         raise NumericalError(
             "The model produced NaN or infinite values in this window. Use a higher precision (bf16 or "
             "fp32), less guidance, or check the model's files."
         )
-    return Walked(latent, shown - sampler.sigmas[sampler.steps - 1] * velocity)
+    return Walked(latent, shown - sigmas[sampler.steps - 1] * velocity)

@@ -1,8 +1,9 @@
 """``OfViews``: a denoiser that asks about a window in other ways than all at once and from its beginning.
 
 A view is a choice of latent frames in some order. Context windows ask in overlapping stretches; a Mobius loop begins
-at another frame at each step; asked both ways, time runs backwards too. The answers are put back in their places and
-averaged, weighted.
+at another frame at each step; asked both ways (WanFM), time runs backwards too. The answers are put back in their
+places and averaged, weighted. (The node pack averages what two solvers make of the answers of the two ways, which is
+the same for all solvers that add no noise.)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from infinite_talk.denoise.context import prompt_of, stretches, weights
 from infinite_talk.denoise.denoiser import Denoiser, Question, answers
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.models.dit import Condition
+from infinite_talk.ops.host import to_device
 from infinite_talk.sampling import MobiusLoop, Sampling
 from infinite_talk.types import TEMPORAL_STRIDE, Guide
 
@@ -123,12 +125,14 @@ class OfViews:
         self._make, self._sampling, self._steps = make, sampling, steps
         self._prompts, self._picture = tuple(prompts), picture
         self._guides: dict[Branch, Guide] = {}
+        self._placed: dict[View, tuple[torch.Tensor, torch.Tensor]] = {}
         self._inner: dict[View, Denoiser] = {}
         self._conditions: dict[tuple[View, Branch], Condition] = {}
 
     def condition(self, guide: Guide, branch: Branch) -> Condition:
         """That of the first view; those of the others are made when they are asked."""
         self._guides[branch] = guide
+        self._prompts = tuple(text.to(guide.text.device) for text in self._prompts)
         self._conditions = {key: made for key, made in self._conditions.items() if key[1] is not branch}
         first = views(self._sampling, 0, self._steps, guide.reference.shape[1])[0]
         return self._condition(first, branch)
@@ -145,8 +149,7 @@ class OfViews:
         shares = torch.zeros(latent.shape[1])
         for view in asked:
             shares.index_add_(0, torch.tensor(view.frames), torch.tensor(view.weights))
-            places = torch.tensor(view.frames, device=latent.device)
-            weight = torch.tensor(view.weights, device=latent.device)[:, None, None]
+            places, weight = self._place(view, latent.device)
             own = [
                 replace(question, condition=self._condition(view, question.branch), frames=view.frames)
                 for question in questions
@@ -154,13 +157,20 @@ class OfViews:
             found = answers(self._denoiser(view), latent[:, places], own)
             for branch, velocity in found.items():
                 sums[branch].index_add_(1, places, velocity * weight)
-        whole = shares.to(latent.device)[:, None, None]
+        whole = to_device(shares, latent.device)[:, None, None]
         return {branch: total / whole for branch, total in sums.items()}
 
     def forget(self) -> None:
         self._conditions.clear()
         for denoiser in self._inner.values():
             denoiser.forget()
+
+    def _place(self, view: View, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where a view's frames are, and their weights ``(n, 1, 1)``, on the device."""
+        if view not in self._placed:
+            weights = torch.tensor(view.weights)[:, None, None]
+            self._placed[view] = to_device(torch.tensor(view.frames), device), to_device(weights, device)
+        return self._placed[view]
 
     def _denoiser(self, view: View) -> Denoiser:
         if view not in self._inner:
@@ -179,5 +189,6 @@ class OfViews:
     def _keep_only(self, asked: Sequence[View]) -> None:
         """Let go of views that this step does not ask: what they remember would be too old at their next turn."""
         kept = set(asked)
+        self._placed = {view: placed for view, placed in self._placed.items() if view in kept}
         self._inner = {view: inner for view, inner in self._inner.items() if view in kept}
         self._conditions = {key: made for key, made in self._conditions.items() if key[0] in kept}

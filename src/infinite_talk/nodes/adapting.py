@@ -122,10 +122,10 @@ class _Posed:
         reference = self.given.get("ref")
         return Poses(
             network,
-            self.given["pose"].to(patches),
+            self.given["pose"],  # where they are: the network takes some frames at a time
             patches=patches,
             size=(self.size.height, self.size.width),
-            reference=None if reference is None else reference.to(patches),
+            reference=reference,
             strength=float(self.given.get("strength", 1.0)),
             share=_share(self.given),
         )
@@ -171,8 +171,15 @@ def _face(given: Given, model: WanModel) -> _Listened:
             "portrait_embeds need the network: connect FantasyPortraitModelLoader to fantasyportrait_model of "
             "WanVideoModelLoader."
         )
-    how = {"scale": float(given.get("strength", 1.0)), "share": _share(given), "dropped": FACELESS}
-    return _Listened(model.fantasy_portrait.network, given["adapter_proj"], how)
+    network, features = model.fantasy_portrait.network, given["adapter_proj"]
+    how = {
+        # The dictionary does not say which features only fill up; it follows from how they are dealt out.
+        "lengths": network.lengths(features.shape[1]),
+        "scale": float(given.get("strength", 1.0)),
+        "share": _share(given),
+        "dropped": FACELESS,
+    }
+    return _Listened(network, features, how)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from infinite_talk.conditioning.people import places as on_grid
 from infinite_talk.errors import UsageError
-from infinite_talk.inputs.resize import latent_masks
 from infinite_talk.nodes.declare import known_keys
 from infinite_talk.nodes.numbers import scales
 from infinite_talk.plan.people import person_masks, with_background
@@ -144,9 +144,10 @@ def people_masks(places: torch.Tensor | None, people: int, size: Size) -> torch.
     Two people without masks own most of the left and of the right half.
 
     Raises:
-        UsageError: masks are missing for more people, or their number does not fit, or one has nothing in it.
+        UsageError: masks are missing for more people, or their number does not fit.
+        InputError: one has nothing in it.
     """
-    if places is None:
+    if places is None or people == 1:  # the masks of one person alone are not read by the model
         masks = person_masks(size.height, size.width, [None] * people, margin=LOOP_MARGIN)
     else:
         given = (places > 0).reshape(-1, *places.shape[-2:]).cpu().numpy().astype(np.bool_)
@@ -155,9 +156,4 @@ def people_masks(places: torch.Tensor | None, people: int, size: Size) -> torch.
                 f"ref_target_masks has {len(given)} masks for {people} people; give one for each."
             )
         masks = with_background(given) if len(given) == people else given
-    grid = latent_masks(masks, size)
-    if people > 1 and (empty := [person + 1 for person in range(people) if not grid[person].any()]):
-        raise UsageError(
-            f"The mask of person {empty[0]} is empty or too small; it must cover the person's face."
-        )
-    return torch.from_numpy(grid.astype(np.float32))
+    return torch.from_numpy(on_grid(masks, size).astype(np.float32))

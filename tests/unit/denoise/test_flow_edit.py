@@ -17,10 +17,12 @@ from infinite_talk.errors import UsageError
 from infinite_talk.sampling import (
     ContextWindows,
     FlowEdit,
+    FreeInit,
     GuidanceChoice,
     MobiusLoop,
     Sampling,
     ScheduleChoice,
+    ScoreRescaling,
 )
 from infinite_talk.types import Guide
 from tests.unit.denoise.test_loop import some_guide, tiny_transformer
@@ -108,6 +110,22 @@ def test_drift_has_the_shift_of_its_own() -> None:
 def test_steps_that_are_not_there(choices: dict[str, int], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         edited(sampling(**choices))
+
+
+def test_an_edit_does_not_begin_again_from_noise() -> None:
+    with pytest.raises(UsageError, match="Leave one of them away"):
+        edited(replace(sampling(), free_init=FreeInit()))
+
+
+def test_score_rescaling_is_part_of_an_edit() -> None:
+    rescaled = edited(replace(sampling(), score_rescaling=ScoreRescaling(k=0.8)))
+    assert not torch.allclose(rescaled, edited(sampling()), atol=1e-4)
+    torch.testing.assert_close(
+        edited(replace(sampling(), score_rescaling=ScoreRescaling(k=1.0))),
+        edited(sampling()),
+        atol=1e-4,
+        rtol=1e-4,
+    )
 
 
 def test_a_video_of_another_length_is_refused() -> None:

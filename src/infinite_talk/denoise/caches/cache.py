@@ -102,6 +102,8 @@ class StepCache:
         decisions = {question.branch: self._policy.next(latent, question) for question in questions}
         if any(one.skip and not self._fresh(one, questions[0].step) for one in decisions.values()):
             decisions = {branch: replace(one, skip=False) for branch, one in decisions.items()}
+        if all(one.unbroken for one in decisions.values()):
+            self._drop_old(questions[0].step)
         found: dict[Branch, torch.Tensor] = {}
         for question in questions:
             branch, decision = question.branch, decisions[question.branch]
@@ -126,6 +128,11 @@ class StepCache:
         if decision.slot not in self._kept:
             return False
         return not decision.unbroken or self._used[decision.slot] == step - 1
+
+    def _drop_old(self, step: int) -> None:
+        """Give back memories that missed the step before: those of branches that are not asked any more."""
+        for slot in [slot for slot in self._kept if self._used[slot] != step - 1]:
+            del self._kept[slot]
 
     def _computed(
         self, latent: torch.Tensor, questions: Sequence[Question], decisions: Mapping[Branch, Decision]
