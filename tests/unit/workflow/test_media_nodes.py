@@ -21,15 +21,17 @@ from infinite_talk.nodes.helpers.loading import (
     VHS_LoadAudio,
     VHS_LoadAudioUpload,
     VHS_LoadVideo,
+    VHS_LoadVideoPath,
 )
 from infinite_talk.nodes.helpers.place import Place
-from infinite_talk.nodes.helpers.saving import CreateVideo, SaveImage, SaveVideo, VHS_VideoCombine
+from infinite_talk.nodes.helpers.saving import SaveImage, SaveVideo, VHS_VideoCombine
 from infinite_talk.nodes.helpers.separation import (
     AudioSeparation,
     MelBandRoFormerModelLoader,
     MelBandRoFormerSampler,
 )
 from infinite_talk.nodes.helpers.sound import AudioConcat, AudioCrop, TrimAudioDuration, clock
+from infinite_talk.nodes.helpers.video import CreateVideo, GetVideoComponents, LoadVideo
 from infinite_talk.nodes.helpers.waveforms import WaveformTrack, resampled
 from infinite_talk.nodes.host import Host, hosted
 
@@ -135,6 +137,17 @@ def test_the_wanted_pictures_of_a_film(tmp_path, options, shown, rate):
     assert sound["waveform"].shape[-1] / sound["sample_rate"] == pytest.approx(
         seconds, abs=0.13
     )  # AAC ends with whole packets
+
+
+def test_a_whole_film_in_its_parts(tmp_path):
+    film(tmp_path / "v.mp4", 5, sound=tone(0.5))
+    (video,) = LoadVideo().load("v.mp4", place=Place(folders=(tmp_path,)))
+    images, audio, fps = GetVideoComponents().part(video)
+    assert images.shape == (5, 32, 48, 3) and fps == 10 and audio["sample_rate"] == 8000
+    by_path = VHS_LoadVideoPath().load_video("v.mp4", format="None", place=Place(folders=(tmp_path,)))
+    assert torch.equal(by_path[0], images)
+    with pytest.raises(UsageError, match="CreateVideo"):
+        GetVideoComponents().part(images)
 
 
 def test_a_film_is_scaled_and_cropped_and_may_be_silent(tmp_path):

@@ -15,7 +15,7 @@ from .declared import Classes, declaration
 from .graph import Graph, Node
 
 MEDIA: Final = {
-    "image": (("LoadImage", "image"), ("LoadImageOutput", "image")),
+    "image": (("LoadImage", "image"),),
     "video": (("VHS_LoadVideo", "video"), ("VHS_LoadVideoPath", "video"), ("LoadVideo", "file")),
     "audio": (("LoadAudio", "audio"), ("VHS_LoadAudioUpload", "audio"), ("VHS_LoadAudio", "audio_file")),
 }

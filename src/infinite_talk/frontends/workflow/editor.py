@@ -16,7 +16,14 @@ from .declared import Classes, declaration, fits
 from .graph import Graph, Link, Node, Value
 from .widgets import named_values
 
-NOTES: Final = frozenset({"Note", "MarkdownNote"})
+NOTES: Final = frozenset(
+    {
+        *("Note", "MarkdownNote", "Label (rgthree)", "Bookmark (rgthree)"),
+        *("Fast Groups Muter (rgthree)", "Fast Groups Bypasser (rgthree)"),
+        *("Fast Muter (rgthree)", "Fast Bypasser (rgthree)"),
+    }
+)
+"""What stands on the canvas for people only; the modes that the switches among them have set are in the nodes."""
 WIRES: Final = frozenset({"SetNode", "GetNode", "Reroute", "PrimitiveNode"})
 MUTED, BYPASSED = 2, 4
 """Modes of a node: it does not run; it hands on what it was given."""

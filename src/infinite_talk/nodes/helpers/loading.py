@@ -30,7 +30,7 @@ _FORMATS: Final = {
 """By ``format`` of the Video Helper Suite: sides are multiples of the first number; (4, 1) keeps 4n + 1 frames."""
 
 
-def _file(*, upload: str | None = None) -> tuple[Any, dict[str, Any]]:
+def media_file(*, upload: str | None = None) -> tuple[Any, dict[str, Any]]:
     """The name of a media file; any is taken, and looked for when it is read."""
     return choice(Files([""]), any_file=True, **({f"{upload}_upload": True} if upload else {}))
 
@@ -45,7 +45,7 @@ class LoadImage:
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:  # noqa: N802 - ComfyUI's name
         """The file."""
-        return {"required": {"image": _file(upload="image")}, "hidden": HIDDEN}
+        return {"required": {"image": media_file(upload="image")}, "hidden": HIDDEN}
 
     def load_image(
         self,
@@ -71,7 +71,7 @@ class LoadAudio:
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         """The file."""
-        return {"required": {"audio": _file(upload="audio")}, "hidden": HIDDEN}
+        return {"required": {"audio": media_file(upload="audio")}, "hidden": HIDDEN}
 
     def load(
         self,
@@ -96,7 +96,7 @@ class VHS_LoadAudioUpload:  # noqa: N801 - the name in workflows
     def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         """The file, where it begins and how long it is, in seconds; 0 is to the end."""
         return {
-            "required": {"audio": _file()},
+            "required": {"audio": media_file()},
             "optional": {"start_time": number(0.0, 0.0, 1e7, 0.01), "duration": number(0.0, 0.0, 1e7, 0.01)},
             "hidden": HIDDEN,
         }
@@ -163,7 +163,7 @@ class VHS_LoadVideo:  # noqa: N801
         """The file, and which of its pictures."""
         return {
             "required": {
-                "video": _file(),
+                "video": media_file(),
                 "force_rate": number(0.0, 0.0, 60.0, 1.0),
                 "custom_width": integer(0, 0, 16384),
                 "custom_height": integer(0, 0, 16384),
@@ -222,6 +222,16 @@ class VHS_LoadVideo:  # noqa: N801
         seconds = len(pictures) * chosen.every / chosen.rate
         sound = _sound_of(film.path, begin, begin + seconds, here)
         return pictures, len(pictures), sound, _facts(film, rate, chosen, pictures, seconds)
+
+
+class VHS_LoadVideoPath(VHS_LoadVideo):  # noqa: N801
+    """The same by path."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
+        """The file, and which of its pictures."""
+        declared = super().INPUT_TYPES()
+        return {**declared, "required": {**declared["required"], "video": words("input/")}}
 
 
 class _Chosen:

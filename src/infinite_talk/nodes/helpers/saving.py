@@ -22,6 +22,7 @@ from infinite_talk.media.recipe import MARK
 from infinite_talk.nodes.declare import Inputs, checked, choice, flag, integer, link, number, words
 from infinite_talk.nodes.helpers.place import HIDDEN, Place, placed
 from infinite_talk.nodes.helpers.resizing import eight_bits
+from infinite_talk.nodes.helpers.video import Video
 from infinite_talk.nodes.helpers.waveforms import WaveformTrack, samples_of
 
 H264: Final = "video/h264-mp4"
@@ -38,15 +39,6 @@ _OTHER_FORMATS: Final = (
 )
 _CRF: Final = 19
 _STORY: Final = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", **HIDDEN}
-
-
-@dataclass(frozen=True, slots=True)
-class Video:
-    """What ``CreateVideo`` makes: pictures, frames per second, and sound."""
-
-    images: torch.Tensor
-    fps: float
-    audio: Mapping[str, Any] | None = None
 
 
 class VHS_VideoCombine:  # noqa: N801 - the name in workflows
@@ -129,32 +121,6 @@ class VHS_VideoCombine:  # noqa: N801 - the name in workflows
         video = _Film(images, order, Fraction(frame_rate).limit_denominator(1001), audio)
         frames = video.write(path, crf, {**story, **here.tags}, here, trim=trim_to_audio)
         return _told(path, frames, float(video.rate))
-
-
-class CreateVideo:
-    """Pictures and sound as a VIDEO."""
-
-    RETURN_TYPES = ("VIDEO",)
-    FUNCTION = "create_video"
-    CATEGORY = "image/video"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
-        """Pictures, frames per second, sound."""
-        return {
-            "required": {"images": link("IMAGE"), "fps": number(30.0, 1.0, 120.0, 1.0)},
-            "optional": {"audio": link("AUDIO")},
-        }
-
-    @checked()
-    def create_video(
-        self,
-        images: torch.Tensor,
-        fps: float,
-        audio: Any = None,  # noqa: ANN401
-    ) -> tuple[Video]:
-        """All of it."""
-        return (Video(images, fps, audio),)
 
 
 class SaveVideo:

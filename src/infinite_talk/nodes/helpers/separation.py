@@ -41,7 +41,9 @@ class MelBandRoFormerModelLoader:
         path = separator_file(model_name)
         if path is None:
             missing = (
-                "the embedded model has no vocal separator" if host().embedded else f"{model_name} is not here"
+                "the embedded model has no vocal separator"
+                if host().embedded
+                else f"{model_name} is not here"
             )
             placed(place).tell(f"node {unique_id}: {missing}; {WITHOUT}.")
             return (None,)
