@@ -28,6 +28,7 @@ from infinite_talk.jobs.desk import Desk
 from infinite_talk.jobs.heart import Pace
 from infinite_talk.jobs.leases import Leases
 from infinite_talk.jobs.paths import rooted
+from infinite_talk.jobs.tables import JOBS
 from infinite_talk.jobs.worker import Broken, Worker
 
 WINDOWS = 3
@@ -272,3 +273,19 @@ def test_retention_and_leftovers(desk, submit):
     assert desk.sweep() == 2
     assert {path.name for path in desk.folder.jobs.iterdir()} == {jobs[2].id, "somebody-elses"}
     assert [job.id for job in desk.list()] == [jobs[2].id]
+
+
+def test_an_order_that_cannot_be_read_stops_nobody_else(desk, submit, monkeypatch):
+    bad, good = submit(), submit()
+    with desk.store.database.touch() as connection:
+        text = (
+            JOBS.update().where(JOBS.c.id == bad.id).values(order_json='{"request": {"compat": "of 2031"}}')
+        )
+        connection.execute(text)
+    assert [job.id for job in desk.list()] == [good.id, bad.id]
+    assert "another version" in desk.get(bad.id).error.message
+    monkeypatch.setattr(Engine, "write", lambda *_, **__: None)
+    worker(desk).run(until_empty=True)
+    assert desk.get(bad.id).state is State.FAILED and desk.get(bad.id).error.code == "store_damaged"
+    assert desk.get(good.id).state is State.COMPLETED
+    assert desk.delete(bad.id) is None
