@@ -68,7 +68,7 @@ def new(order: Order, *, name: str, number: int, priority: int, key: str | None)
 
 
 def job(row: AnyRow) -> Job:
-    """What a row of ``SELECT`` says. An order that cannot be read is an empty one with an error, and stops nobody else."""
+    """What a row of ``SELECT`` says. An order that cannot be read is an empty one with an error."""
     progress = _PROGRESS.validate_json(row.progress_json)
     problem = JobError(row.error_code, row.error_message) if row.error_code else None
     try:
