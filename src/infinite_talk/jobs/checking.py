@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from infinite_talk import errors
 from infinite_talk.errors import InfiniteTalkError, InputError
 from infinite_talk.inputs.files import shown
-from infinite_talk.jobs.facts import Facts, PictureFacts, SoundFacts, SourceFacts
+from infinite_talk.jobs.facts import Facts, PictureFacts, SoundFacts, SoundtrackFacts, SourceFacts
 from infinite_talk.request import Request
 from infinite_talk.settings import Settings
 
@@ -37,7 +37,7 @@ _ERRORS: Final = {
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, InfiniteTalkError)
 }
-AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, SourceFacts)
+AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, SourceFacts, SoundtrackFacts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +109,20 @@ class Checker:
         """
         given = {"request": TypeAdapter(Request).dump_python(request, mode="json")}
         return self._ask("request", given, request.image or request.video or Path("request"), SourceFacts)
+
+    def soundtrack(self, request: Request, frames: int, path: Path) -> SoundtrackFacts:
+        """Write the sound of the ``frames`` frames of a video that is being made as the file ``path``.
+
+        Raises:
+            InputError: as for ``request``.
+            NoSpaceError: the file cannot be written.
+        """
+        given = {
+            "request": TypeAdapter(Request).dump_python(request, mode="json"),
+            "frames": frames,
+            "path": str(path),
+        }
+        return self._ask("soundtrack", given, path, SoundtrackFacts)
 
     def _ask(self, question: str, given: Mapping[str, Any], path: Path, kind: type[AnyFacts]) -> AnyFacts:
         order = {

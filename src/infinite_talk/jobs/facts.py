@@ -71,4 +71,13 @@ class SourceFacts:
     notes: tuple[str, ...] = ()
 
 
-Facts = PictureFacts | SoundFacts | SourceFacts
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundtrackFacts:
+    """The sound that a video will have, written as a file of its own."""
+
+    rate: int
+    channels: int
+    seconds: float
+
+
+Facts = PictureFacts | SoundFacts | SourceFacts | SoundtrackFacts
