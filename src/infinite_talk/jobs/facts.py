@@ -55,3 +55,12 @@ class SoundFacts:
     outline: tuple[float, ...]
     """Loudest sample of each of ``OUTLINE`` equal parts, 0..1, for drawing."""
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundtrackFacts:
+    """The sound that a video will have, written as a file of its own."""
+
+    rate: int
+    channels: int
+    seconds: float

@@ -7,7 +7,6 @@ this program has written.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
@@ -25,7 +24,6 @@ from infinite_talk.media.growing import (
     playlist,
 )
 from infinite_talk.media.stills import write_sprite_sheet, write_thumbnail
-from infinite_talk.request import Request
 
 SOUND = "preview-sound.mp4"
 THUMBNAIL = "thumbnail.webp"
@@ -100,8 +98,10 @@ class Previews:
             raise _not_ready(job)
         folder = self._folder.of(job.id)
         path = folder / SOUND
+        order = job.order
         return self._once(
-            path, lambda: self._checker.soundtrack(placed(job.order.request, folder), growth.frames, path)
+            path,
+            lambda: self._checker.soundtrack(folder, order.request, order.settings, growth.frames, path),
         )
 
     def _once(self, path: Path, make: Callable[[], object]) -> Path:
@@ -123,22 +123,10 @@ class _Turn:
         self.lock = Lock()
 
 
-def placed(request: Request, folder: Path) -> Request:
-    """A request whose paths are relative to ``folder``, with whole paths."""
-
-    def whole(path: Path | None) -> Path | None:
-        return None if path is None else folder / path
-
-    speakers = tuple(
-        replace(speaker, audio=whole(speaker.audio), mask=whole(speaker.mask)) for speaker in request.speakers
-    )
-    return replace(request, image=whole(request.image), video=whole(request.video), speakers=speakers)
-
-
 def _not_ready(job: Job) -> JobActionError:
     return JobActionError(
         f"There is nothing to see of {job.id} yet: it is {job.state}. Ask again later.", code="not_ready"
     )
 
 
-__all__ = ["Growth", "Piece", "Previews", "codecs_of", "placed", "playlist"]
+__all__ = ["Growth", "Piece", "Previews", "codecs_of", "playlist"]

@@ -103,14 +103,14 @@ def with_duration(head: bytes, seconds: Fraction) -> bytes:
     writer of the other boxes leaves it away, as it cannot know.
     """
     moov = _find(head, b"moov", 0, len(head))
-    mvhd = _find(head, b"mvhd", moov.start + 8, moov.end)
-    mvex = _find(head, b"mvex", moov.start + 8, moov.end)
+    mvhd = _find(head, b"mvhd", moov.start + 8, moov.stop)
+    mvex = _find(head, b"mvex", moov.start + 8, moov.stop)
     long_times = head[mvhd.start + 8] == 1  # version 1 has dates of eight bytes before the time scale
     (scale,) = struct.unpack_from(">I", head, mvhd.start + (28 if long_times else 20))
     box = struct.pack(">I4sIQ", 20, b"mehd", 1 << 24, round(seconds * scale))
     told = bytearray(head[: mvex.start + 8] + box + head[mvex.start + 8 :])
     for grown in (moov, mvex):
-        struct.pack_into(">I", told, grown.start, grown.end - grown.start + len(box))
+        struct.pack_into(">I", told, grown.start, grown.stop - grown.start + len(box))
     return bytes(told)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 
 import anyio
@@ -88,7 +88,7 @@ def create_app(
     return app
 
 
-def _lifespan(context: Context) -> Callable[[FastAPI], object]:
+def _lifespan(context: Context) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
         async with context.changes.running(), anyio.create_task_group() as tasks:

@@ -50,7 +50,7 @@ class Changes:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    async def next(self, timeout: float) -> None:  # noqa: ASYNC109 - a limit of patience, no error
+    async def next(self, timeout: float) -> None:
         """Wait for a change, the end of the server, or ``timeout`` seconds."""
         waiting = [asyncio.ensure_future(event.wait()) for event in (self._news, self.stopping)]
         try:

@@ -7,7 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from infinite_talk.frontends.http.envelope import Answers
 from infinite_talk.frontends.http.fields import VideoFields
+from infinite_talk.frontends.http.resource import VideoDeleted
 
 _FILE = {"type": "string", "format": "binary"}
 _MEDIA = {
@@ -73,7 +75,7 @@ CREATE_BODY: dict[str, Any] = {
 REMIX_BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": _remix_schema()}}}
 }
-FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
+FILE_ANSWERS: Answers = {
     200: {
         "description": "The file",
         "content": {kind: {"schema": _FILE} for kind in ("video/mp4", "image/webp", "image/jpeg")},
@@ -81,16 +83,18 @@ FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
     206: {"description": "A part of it", "content": {"video/mp4": {"schema": _FILE}}},
     304: {"description": "What the client has is the same"},
 }
-PIECE_ANSWER: dict[int | str, dict[str, Any]] = {
-    200: {"description": "mp4 fragments", "content": {"video/mp4": {"schema": _FILE}}}
-}
-PLAYLIST_ANSWER: dict[int | str, dict[str, Any]] = {
+PIECE_ANSWER: Answers = {200: {"description": "mp4 fragments", "content": {"video/mp4": {"schema": _FILE}}}}
+PLAYLIST_ANSWER: Answers = {
     200: {
         "description": "A playlist (RFC 8216)",
         "content": {"application/vnd.apple.mpegurl": {"schema": {"type": "string"}}},
     }
 }
-EVENTS_ANSWER: dict[int | str, dict[str, Any]] = {
+METRICS_ANSWER: Answers = {
+    200: {"description": "Numbers", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+DELETION_ANSWER: Answers = {202: {"model": VideoDeleted, "description": "It goes when it has stopped"}}
+EVENTS_ANSWER: Answers = {
     200: {"description": "Events", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
     204: {"description": "Nothing will come any more"},
 }

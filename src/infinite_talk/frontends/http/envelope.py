@@ -115,8 +115,12 @@ def answer_of(refusal: Refusal) -> Response:
     )
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the OpenAPI document: these statuses, and those that any request may have, with the envelope."""
+Answers = dict[int | str, dict[str, Any]]
+"""Statuses and what they come with, for the OpenAPI document."""
+
+
+def documented(*statuses: int) -> Answers:
+    """These statuses, and those that any request may have, with the envelope."""
     every = {400, 401, 403, 408, 413, 503, *statuses}
     return {
         status: {"model": ErrorEnvelope, "description": _WORDS.get(status, "Refused")}

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from infinite_talk import __version__
 from infinite_talk.frontends.http.context import Context
+from infinite_talk.frontends.http.document import METRICS_ANSWER
 from infinite_talk.frontends.http.envelope import SERVER, Refusal, documented
 from infinite_talk.frontends.http.metrics import CONTENT_TYPE
 from infinite_talk.frontends.http.resource import Model, ModelList
@@ -62,7 +63,7 @@ def routes(context: Context, workers: Workers | None) -> APIRouter:
     @router.get(
         "/metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}} | documented(),
+        responses=METRICS_ANSWER | documented(),
     )
     def metrics() -> Response:
         """Numbers for Prometheus."""

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infinite_talk import InfiniteTalkError
 from infinite_talk.jobs import Job, State
 from infinite_talk.jobs.desk import Desk
 
@@ -88,8 +89,9 @@ class Metrics:
         for number in ids:
             try:
                 yield self._desk.get(number)
-            except JobActionError:  # deleted
-                continue
+            except InfiniteTalkError as error:
+                if error.code != "job_not_found":  # it was deleted
+                    raise
 
 
 class _Queue:

@@ -117,8 +117,8 @@ def _media(context: Context, draft: Draft, parsed: Parsed) -> Request:
     picture = medium_of(parsed, "input_reference", context.fetch)
     if picture is None:
         raise _missing("input_reference", "the picture or the video of who speaks")
-    role = "image" if picture.picture else "video"
-    sources = {role: _kept(draft, role, picture)}
+    image = _kept(draft, "image", picture) if picture.picture else None
+    video = _kept(draft, "video", picture) if not picture.picture else None
     speakers = []
     for number, (audio, reference, mask) in enumerate(
         (("audio", "audio_reference", "mask"), ("audio_2", "audio_reference_2", "mask_2"))
@@ -139,7 +139,7 @@ def _media(context: Context, draft: Draft, parsed: Parsed) -> Request:
             raise Refusal(400, f"{mask} is of a speaker without audio.", code="invalid_field", param=mask)
         elif number == 0:
             raise _missing("audio", "the speech, as a file or as audio_reference")
-    return Request(**sources, speakers=tuple(speakers))
+    return Request(image=image, video=video, speakers=tuple(speakers))
 
 
 def _kept(draft: Draft, role: str, medium: Medium) -> Path:

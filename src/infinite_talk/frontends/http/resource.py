@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -164,18 +164,13 @@ def _expiry(finished: datetime | None, retention: Retention) -> int | None:
 
 
 def _size(job: Job) -> str:
-    checked = _checked(job)
-    return f"{checked['width']}x{checked['height']}" if checked else job.order.request.size or ""
+    checked = job.order.checked
+    return f"{checked.width}x{checked.height}" if checked else job.order.request.size or ""
 
 
 def _seconds(job: Job) -> str:
-    checked = _checked(job)
-    return f"{checked['seconds']:g}" if checked else ""
-
-
-def _checked(job: Job) -> dict[str, Any] | None:
-    found = job.order.extra.get("checked")
-    return found if isinstance(found, dict) else None
+    checked = job.order.checked
+    return f"{checked.seconds:g}" if checked else ""
 
 
 def _stamp(time: datetime) -> int:

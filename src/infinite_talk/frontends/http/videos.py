@@ -14,7 +14,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from infinite_talk import InfiniteTalkError
 from infinite_talk.frontends.http.bodies import parsed_body
 from infinite_talk.frontends.http.context import Context, in_thread
-from infinite_talk.frontends.http.document import CREATE_BODY, FILE_ANSWERS, REMIX_BODY
+from infinite_talk.frontends.http.document import CREATE_BODY, DELETION_ANSWER, FILE_ANSWERS, REMIX_BODY
 from infinite_talk.frontends.http.envelope import CONFLICT, Refusal, documented
 from infinite_talk.frontends.http.orders import key_of, order, remix
 from infinite_talk.frontends.http.ranges import file_answer
@@ -145,7 +145,7 @@ def _add_actions(router: APIRouter, context: Context) -> None:
             description=words,
         )(_action(context, act))
 
-    @router.delete("/{video_id}", responses={202: {"model": VideoDeleted}} | documented(404))
+    @router.delete("/{video_id}", responses=DELETION_ANSWER | documented(404))
     async def delete_video(video_id: str, response: Response) -> VideoDeleted:
         """Stop it if it is being made, then forget it and its files. 202: it has not stopped yet, and will go then."""
         job = await in_thread(context.job, video_id)
