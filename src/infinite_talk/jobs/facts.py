@@ -55,20 +55,3 @@ class SoundFacts:
     outline: tuple[float, ...]
     """Loudest sample of each of ``OUTLINE`` equal parts, 0..1, for drawing."""
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFacts:
-    """All media of a request together."""
-
-    frames: int
-    seconds: float
-    width: int  # of the source, upright
-    height: int
-    output_width: int
-    output_height: int
-    crop: Crop
-    notes: tuple[str, ...] = ()
-
-
-Facts = PictureFacts | SoundFacts | SourceFacts
