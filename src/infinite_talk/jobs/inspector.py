@@ -30,7 +30,7 @@ from infinite_talk.inputs.files import open_container, open_file, shown
 from infinite_talk.inputs.image import FORMATS, read_image
 from infinite_talk.inputs.loudness import TARGET
 from infinite_talk.inputs.video import film_rate, open_film, stored_pictures
-from infinite_talk.jobs.facts import Crop, PictureFacts, SoundFacts
+from infinite_talk.jobs.facts import Crop, PictureFacts, RecipeFacts, SoundFacts
 from infinite_talk.jobs.types import Checked
 from infinite_talk.plan.buckets import choose_size, parse_size
 from infinite_talk.request import Request
@@ -84,7 +84,7 @@ def limit(limits: Mapping[str, Any]) -> None:
     signal.alarm(math.ceil(limits["wall_seconds"]) + GRACE)
 
 
-def answer(order: Mapping[str, Any]) -> PictureFacts | SoundFacts | Checked:
+def answer(order: Mapping[str, Any]) -> PictureFacts | SoundFacts | RecipeFacts | Checked:
     """The facts that an order asks for.
 
     Raises:
@@ -98,6 +98,8 @@ def answer(order: Mapping[str, Any]) -> PictureFacts | SoundFacts | Checked:
             return look(Path(given["path"]), settings, given["size"] or default_size, preview)
         case "sound":
             return listen(Path(given["path"]), settings, given["start"], given["end"])
+        case "recipe":
+            return made_with(Path(given["path"]))
         case _:
             return read(given["request"], Path(given["folder"]), settings, default_size)
 
@@ -164,6 +166,14 @@ def read(written: Mapping[str, Any], folder: Path, settings: Settings, default_s
         seconds=source.frames / FPS,
         notes=source.notes,
     )
+
+
+def made_with(path: Path) -> RecipeFacts:
+    """Facts of the recipe in a video."""
+    from infinite_talk.media.recipe import Recipe  # for this question only: every other one starts faster without
+
+    recipe = Recipe.from_file(path)
+    return RecipeFacts(request=recipe.request, inputs=tuple(file.name for file in recipe.inputs))
 
 
 def crop_of(height: int, width: int, size: Size) -> Crop:
