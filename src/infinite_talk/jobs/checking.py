@@ -25,7 +25,7 @@ from infinite_talk.errors import InfiniteTalkError, InputError
 from infinite_talk.inputs.files import shown
 from infinite_talk.inputs.validate import validate
 from infinite_talk.jobs.facts import PictureFacts, SoundFacts, SoundtrackFacts
-from infinite_talk.jobs.paths import media_of
+from infinite_talk.jobs.paths import media_of, rooted
 from infinite_talk.jobs.types import Checked
 from infinite_talk.presets import resolve
 from infinite_talk.request import Request
@@ -115,19 +115,21 @@ class Checker:
         media = request.image or request.video or Path("request")
         return self._ask("order", given, media, Checked, settings)
 
-    def soundtrack(self, request: Request, frames: int, path: Path) -> SoundtrackFacts:
+    def soundtrack(
+        self, folder: Path, request: Request, settings: Settings, frames: int, path: Path
+    ) -> SoundtrackFacts:
         """Write the sound of the ``frames`` frames of a video that is being made as the file ``path``.
 
+        Args:
+            folder: of the job; all paths of the request are relative to it.
+
         Raises:
-            InputError: as for ``request``.
+            InputError: as for ``order``.
             NoSpaceError: the file cannot be written.
         """
-        given = {
-            "request": TypeAdapter(Request).dump_python(request, mode="json"),
-            "frames": frames,
-            "path": str(path),
-        }
-        return self._ask("soundtrack", given, path, SoundtrackFacts)
+        written = TypeAdapter(Request).dump_python(rooted(request, folder), mode="json")
+        given = {"request": written, "frames": frames, "path": str(path)}
+        return self._ask("soundtrack", given, path, SoundtrackFacts, settings)
 
     def _ask(
         self,

@@ -81,18 +81,46 @@ def growth_of(output: Path) -> Growth:
     return NOTHING
 
 
-def initialisation(output: Path, sound: Path | None) -> bytes:
-    """What a player needs before the first fragment: the form of both tracks.
+def initialisation(output: Path, sound: Path | None, frames: int) -> bytes:
+    """What a player needs before the first fragment: the form of both tracks, and how long they play.
 
     Args:
         output: the video, with at least one finished window.
         sound: file of ``write_preview_sound``; ``None`` for a video without sound.
+        frames: that will be played in all.
 
     Raises:
         TakeError: no window is finished.
     """
     head, _ = _cut(_written(output, sound, _first(output)))
-    return head
+    return with_duration(head, Fraction(frames, FPS))
+
+
+def with_duration(head: bytes, seconds: Fraction) -> bytes:
+    """An initialisation segment that says how long its fragments play together.
+
+    That is what the box ``mehd`` in ``mvex`` is for (ISO/IEC 14496-12, 8.8.2), in units of the movie's time scale; the
+    writer of the other boxes leaves it away, as it cannot know.
+    """
+    moov = _find(head, b"moov", 0, len(head))
+    mvhd = _find(head, b"mvhd", moov.start + 8, moov.stop)
+    mvex = _find(head, b"mvex", moov.start + 8, moov.stop)
+    long_times = head[mvhd.start + 8] == 1  # version 1 has dates of eight bytes before the time scale
+    (scale,) = struct.unpack_from(">I", head, mvhd.start + (28 if long_times else 20))
+    box = struct.pack(">I4sIQ", 20, b"mehd", 1 << 24, round(seconds * scale))
+    told = bytearray(head[: mvex.start + 8] + box + head[mvex.start + 8 :])
+    for grown in (moov, mvex):
+        struct.pack_into(">I", told, grown.start, grown.stop - grown.start + len(box))
+    return bytes(told)
+
+
+def codecs_of(head: bytes) -> str:
+    """What the tracks of an initialisation segment are, as RFC 6381 names it: ``avc1.64001f,mp4a.40.2``."""
+    place = head.find(b"avcC")
+    if place < 0:
+        raise ValueError("expected H.264")
+    profile = head[place + 5 : place + 8].hex()  # after the version: profile, constraints, level
+    return f"avc1.{profile}" + (",mp4a.40.2" if b"mp4a" in head else "")
 
 
 def fragment(output: Path, sound: Path | None, piece: Piece) -> bytes:
@@ -253,10 +281,15 @@ def _sounds(source: av.container.InputContainer, piece: Piece, target: av.AudioS
 
 def _cut(data: bytes) -> tuple[bytes, bytes]:
     """The boxes before the fragment, and the fragment."""
-    place = 0
-    while place + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, place)
-        if kind == b"moof":
-            return data[:place], data[place:]
-        place += size
-    raise ValueError("no fragment was written")
+    fragment = _find(data, b"moof", 0, len(data))
+    return data[: fragment.start], data[fragment.start :]
+
+
+def _find(data: bytes, kind: bytes, start: int, end: int) -> slice:
+    """Where a box is among those that lie side by side between two places."""
+    while start + 8 <= end:
+        size, name = struct.unpack_from(">I4s", data, start)
+        if name == kind:
+            return slice(start, start + size)
+        start += size
+    raise ValueError(f"there is no box {kind.decode()}")

@@ -60,7 +60,9 @@ async def parsed_body(request: Request) -> AsyncIterator[Parsed]:
     except Exception as error:
         if type(error).__name__ != "HTTPException":
             raise
-        raise Refusal(400, f"The form cannot be read: {getattr(error, 'detail', '')}", code="bad_form") from None
+        raise Refusal(
+            400, f"The form cannot be read: {getattr(error, 'detail', '')}", code="bad_form"
+        ) from None
     try:
         yield _split(list(form.multi_items()))
     finally:
@@ -159,7 +161,9 @@ def _split(items: list[tuple[str, UploadFile | str]]) -> Parsed:
     files: dict[str, UploadFile] = {}
     for name, value in items:
         if name in fields or name in files:
-            raise Refusal(400, f"The field {name[:60]!r} is given twice.", code="repeated_field", param=name[:60])
+            raise Refusal(
+                400, f"The field {name[:60]!r} is given twice.", code="repeated_field", param=name[:60]
+            )
         if isinstance(value, str):
             try:
                 _check_text(value)

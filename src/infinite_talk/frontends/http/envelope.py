@@ -19,7 +19,12 @@ from infinite_talk import (
     UsageError,
 )
 
-INVALID, CONFLICT, LIMIT, SERVER = "invalid_request_error", "conflict_error", "rate_limit_error", "server_error"
+INVALID, CONFLICT, LIMIT, SERVER = (
+    "invalid_request_error",
+    "conflict_error",
+    "rate_limit_error",
+    "server_error",
+)
 
 
 class ErrorBody(BaseModel):
@@ -110,10 +115,17 @@ def answer_of(refusal: Refusal) -> Response:
     )
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the OpenAPI document: these statuses, and those that any request may have, with the envelope."""
+Answers = dict[int | str, dict[str, Any]]
+"""Statuses and what they come with, for the OpenAPI document."""
+
+
+def documented(*statuses: int) -> Answers:
+    """These statuses, and those that any request may have, with the envelope."""
     every = {400, 401, 403, 408, 413, 503, *statuses}
-    return {status: {"model": ErrorEnvelope, "description": _WORDS.get(status, "Refused")} for status in sorted(every)}
+    return {
+        status: {"model": ErrorEnvelope, "description": _WORDS.get(status, "Refused")}
+        for status in sorted(every)
+    }
 
 
 _WORDS = {

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from infinite_talk import Box, LoRA, Request, Settings
 from infinite_talk.frontends.http.bodies import json_value
 from infinite_talk.frontends.http.envelope import Refusal
+from infinite_talk.frontends.presets import Preset
 
 MEDIA = ("input_reference", "audio", "audio_2", "mask", "mask_2", "audio_reference", "audio_reference_2")
 """Fields that carry files: as parts of a form, or as data URLs."""
@@ -65,7 +66,9 @@ class LoraField(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=200, description="File below one of the server's models folders.")
+    name: str = Field(
+        min_length=1, max_length=200, description="File below one of the server's models folders."
+    )
     strength: float = Field(default=1.0, ge=-10, le=10)
 
 
@@ -92,21 +95,33 @@ class VideoFields(BaseModel):
     prompt: str | None = Field(default=None, max_length=32_000)
     negative_prompt: str | None = Field(default=None, max_length=32_000)
     seconds: float | None = Field(
-        default=None, gt=0, le=1e6, description="The video is cut after this; without it, it is as long as the sound."
+        default=None,
+        gt=0,
+        le=1e6,
+        description="The video is cut after this; without it, it is as long as the sound.",
     )
     size: str | None = Field(
-        default=None, max_length=20, description='"480", "720", "WxH" (nearest that fits) or "WxH!" (exactly).'
+        default=None,
+        max_length=20,
+        description='"480", "720", "WxH" (nearest that fits) or "WxH!" (exactly).',
     )
     fps: int | None = Field(default=None, description="25: the model makes no other.")
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance_scale: float | None = Field(default=None, ge=0, le=30, description="How strictly the prompt is followed.")
+    guidance_scale: float | None = Field(
+        default=None, ge=0, le=30, description="How strictly the prompt is followed."
+    )
     audio_guidance_scale: float | None = Field(default=None, ge=0, le=30, description="Likewise the speech.")
     flow_shift: float | None = Field(default=None, ge=0.01, le=100)
     window_frames: int | None = Field(default=None, ge=5, le=1025, description="Frames per window, 4n + 1.")
     motion_frames: int | None = Field(default=None, ge=1, le=1021, description="Frames carried over, 4n + 1.")
     mode: Mode = Mode.STREAMING
-    bbox: BoxField | None = Field(default=None, description="Where the first speaker is: left, top, right, bottom.")
+    preset: Preset | None = Field(
+        default=None, description="Fills in what is left open: how good and how fast."
+    )
+    bbox: BoxField | None = Field(
+        default=None, description="Where the first speaker is: left, top, right, bottom."
+    )
     bbox_2: BoxField | None = None
     lora: Loras = ()
     title: str | None = Field(default=None, max_length=200)
@@ -196,7 +211,9 @@ def settings_of(fields: VideoFields, settings: Settings) -> Settings:
     """
     if not fields.lora:
         return settings
-    added = tuple(LoRA(path=_find(one.name, settings.models_dirs), strength=one.strength) for one in fields.lora)
+    added = tuple(
+        LoRA(path=_find(one.name, settings.models_dirs), strength=one.strength) for one in fields.lora
+    )
     return dataclasses.replace(settings, loras=(*settings.loras, *added))
 
 
@@ -246,7 +263,10 @@ def _check_names(given: object, understood: object, place: str) -> None:
         for name, value in given.items():
             if name not in understood:
                 raise Refusal(
-                    400, f"Unknown field {place}.{name[:60]}.", code="unknown_field", param=f"{place}.{name[:60]}"
+                    400,
+                    f"Unknown field {place}.{name[:60]}.",
+                    code="unknown_field",
+                    param=f"{place}.{name[:60]}",
                 )
             _check_names(value, understood[name], f"{place}.{name}")
 

@@ -30,7 +30,7 @@ class Span:
     end: int
 
 
-class Unsatisfiable(ValueError):
+class UnsatisfiableError(ValueError):
     """A range outside of the file."""
 
 
@@ -40,7 +40,7 @@ def range_of(header: str | None, size: int) -> Span | None:
     What is malformed or of another unit is ignored, as is a list of several ranges: a server may always send all.
 
     Raises:
-        Unsatisfiable: the range begins behind the end, or is the last 0 bytes.
+        UnsatisfiableError: the range begins behind the end, or is the last 0 bytes.
     """
     match = _RANGE.fullmatch(header.strip()) if header is not None else None
     if match is None or not (match[1] or match[2]):
@@ -48,14 +48,14 @@ def range_of(header: str | None, size: int) -> Span | None:
     if not match[1]:
         last = _number(match[2])
         if last == 0 or size == 0:
-            raise Unsatisfiable
+            raise UnsatisfiableError
         return Span(max(0, size - last), size)
     start = _number(match[1])
     end = _number(match[2]) if match[2] else size - 1
     if end < start:
         return None
     if start >= size:
-        raise Unsatisfiable
+        raise UnsatisfiableError
     return Span(start, min(end + 1, size))
 
 
@@ -101,7 +101,7 @@ async def file_answer(
         wanted = None if _changed(request, told) else request.headers.get("range")
         try:
             span = range_of(wanted, state.st_size)
-        except Unsatisfiable:
+        except UnsatisfiableError:
             refusal = Refusal(
                 416,
                 f"The range lies outside of the file of {state.st_size} bytes.",
