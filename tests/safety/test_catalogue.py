@@ -24,7 +24,9 @@ def tests_of(file: str) -> frozenset[str]:
         if isinstance(node, ast.FunctionDef):
             found.add(node.name)
         elif isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}::{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+            found |= {
+                f"{node.name}::{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)
+            }
     return frozenset(found)
 
 
