@@ -24,7 +24,7 @@ from infinite_talk.jobs.leases import Leases
 from infinite_talk.jobs.limits import Limits
 from infinite_talk.jobs.paths import media_of
 from infinite_talk.jobs.presence import Presence
-from infinite_talk.jobs.retention import MARK, remove_folder, sweep
+from infinite_talk.jobs.retention import MARK, mark_for_removal, remove_folder, sweep
 from infinite_talk.jobs.store import JobStore, new_id
 from infinite_talk.jobs.types import Checked, DataFolder, Job, Order, Retention, State, StoredFile
 from infinite_talk.media.durable import explained, replacing, sync
@@ -251,6 +251,7 @@ class Desk:
         A running one is returned with its wish; it goes, with its files, when its worker has heard.
         """
         self.reap()
+        mark_for_removal(self.folder, self.store.get(job).id)
         left = self.store.delete(job)
         if left is None:
             remove_folder(self.folder, job)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +66,13 @@ class SoundtrackFacts:
     rate: int
     channels: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeFacts:
+    """What a video was made with, from its metadata or the JSON file beside it."""
+
+    request: Mapping[str, Any]
+    """Of the recipe: a request as JSON, its files named by their hashes. Anybody may have written it."""
+    inputs: tuple[str, ...] = ()
+    """What the files were called."""

@@ -13,6 +13,8 @@ from infinite_talk.jobs.types import DataFolder, Retention
 
 MARK = ".draft"
 """File in the folder of a job that is not handed in yet."""
+DELETE = ".delete"
+"""File in the folder of a job that is to go: only with it is a folder removed that no job belongs to."""
 GONE = ".gone-"
 """Prefix of a folder that is being removed."""
 _FORGOTTEN = 24 * 3600.0
@@ -27,8 +29,17 @@ def remove_folder(folder: DataFolder, job: str) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
+def mark_for_removal(folder: DataFolder, job: str) -> None:
+    """Say in a job's folder that it goes with the job; before the job is forgotten, so that no crash leaves it here.
+
+    A folder without the mark is never removed: its job may be in another store.
+    """
+    with suppress(OSError):
+        (folder.of(job) / DELETE).touch()
+
+
 def sweep(store: JobStore, folder: DataFolder, retention: Retention) -> int:
-    """Delete ended jobs that retention does not keep, and folders without a job; returns how many jobs went."""
+    """Delete ended jobs that retention does not keep, and what was to be removed; returns how many jobs went."""
     count = 0
     if retention.seconds is not None:
         for job in store.ended_longer_ago(retention.seconds):
@@ -61,6 +72,7 @@ def _make_room(store: JobStore, folder: DataFolder, most: int) -> int:
 
 
 def _delete(store: JobStore, folder: DataFolder, job: str) -> bool:
+    mark_for_removal(folder, job)
     try:
         if store.delete(job) is not None:
             return False  # it was taken up again in between
@@ -71,7 +83,7 @@ def _delete(store: JobStore, folder: DataFolder, job: str) -> bool:
 
 
 def _tidy(store: JobStore, folder: DataFolder) -> None:
-    there = _folders(folder)  # before the jobs: a folder without a mark had its job on the disk by then
+    there = _folders(folder)  # before the jobs: one of these without a draft's mark had its job by then
     known = {job.id for job in store.list()}
     for path in there:
         if path.name.startswith(GONE):
@@ -81,10 +93,12 @@ def _tidy(store: JobStore, folder: DataFolder) -> None:
 
 
 def _is_left(path: Path) -> bool:
+    if (path / DELETE).exists():
+        return True
     try:
         return time.time() - (path / MARK).stat().st_mtime > _FORGOTTEN
     except OSError:
-        return True
+        return False
 
 
 def _folders(folder: DataFolder) -> list[Path]:
