@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from infinite_talk.errors import InfiniteTalkError, InputError
 from infinite_talk.inputs.files import shown
 from infinite_talk.inputs.validate import validate
-from infinite_talk.jobs.facts import PictureFacts, SoundFacts, SoundtrackFacts
+from infinite_talk.jobs.facts import PictureFacts, RecipeFacts, SoundFacts, SoundtrackFacts
 from infinite_talk.jobs.paths import media_of, rooted
 from infinite_talk.jobs.types import Checked
 from infinite_talk.presets import resolve
@@ -37,7 +37,7 @@ MAX_ANSWER = 1_000_000
 """Bytes of JSON that are read from a child, which may be under another's control."""
 _COMMAND: Final = (sys.executable, "-m", "infinite_talk.jobs.inspector")
 _ERRORS: Final = {kind.__name__: kind for kind in InfiniteTalkError.__subclasses__()}
-AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, SoundtrackFacts, Checked)
+AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, SoundtrackFacts, RecipeFacts, Checked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +130,17 @@ class Checker:
         written = TypeAdapter(Request).dump_python(rooted(request, folder), mode="json")
         given = {"request": written, "frames": frames, "path": str(path)}
         return self._ask("soundtrack", given, path, SoundtrackFacts, settings)
+
+    def recipe(self, path: Path) -> RecipeFacts:
+        """Read what a video was made with.
+
+        Args:
+            path: an mp4 file of this program, or the JSON file beside it.
+
+        Raises:
+            InputError: ``no_recipe``, ``recipe_version``; ``media_limit`` and ``media_crash`` as for ``picture``.
+        """
+        return self._ask("recipe", {"path": str(path)}, path, RecipeFacts)
 
     def _ask(
         self,
