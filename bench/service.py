@@ -29,7 +29,6 @@ import psutil
 
 from bench.common import RATE, SAMPLES, parser, save, speech
 
-
 SETTLE = 5.0
 """Seconds after the clients have gone until the server is looked at again."""
 MIB = 2**20
