@@ -169,7 +169,7 @@ def running(app: FastAPI) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{free.getsockname()[1]}"
         finally:
-            app.state.changes.stopping.set()
+            app.state.changes.stop()
             server.should_exit = True
             thread.join(20)
 
