@@ -189,7 +189,7 @@ class Desk:
             NoSpaceError, StoreError.
         """
         profile, chosen = self._settings(settings)
-        self._checked(draft, request, chosen)
+        checked = self._checked(draft, request, chosen)
         with explained(draft.folder):
             for folder in (draft.folder / "inputs", draft.folder, self.folder.jobs):
                 sync(folder)
@@ -199,6 +199,7 @@ class Desk:
             profile=profile,
             title=title,
             files=tuple(sorted(draft.files, key=lambda file: file.path)),
+            checked=checked,
             extra=dict(extra or {}),
         )
         job = self.store.submit(order, key=key, priority=priority, id=draft.id, most=self.limits.queued)
