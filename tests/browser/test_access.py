@@ -8,8 +8,8 @@ from . import access
 
 GOOD = """<html lang="en"><body style="margin:0;background:#fff;color:#222"><main><h1>Good</h1>
 <label>Name <input></label> <button style="height:30px;width:30px" aria-label="Close">x</button>
-<p style="background:#000"><span style="color:#ccc">light on dark</span></p><button disabled style="color:#aaa;height:30px">
-turned off</button></main></body></html>"""
+<p style="background:#000"><span style="color:#ccc">light on dark</span></p>
+<button disabled style="color:#aaa;height:30px">turned off</button></main></body></html>"""
 BAD = """<html><body style="margin:0;background:#fff"><input style="width:30px;height:30px"><button></button>
 <p style="color:#999">grey on white</p><p style="background:#ffff"><i style="color:#00000040">see-through</i></p>
 <button style="width:12px;height:12px;padding:0" aria-label="tiny"></button>
