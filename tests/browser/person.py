@@ -1,4 +1,4 @@
-"""What a person does on the page, in the page's own words: the tests name no sentence, only its key in the catalogue."""
+"""What a person does on the page; the tests name no sentence of it, only its key in the catalogue."""
 
 from __future__ import annotations
 
