@@ -25,7 +25,9 @@ class Person:
         return Texts.load().say(self.language, key, **values)
 
     def button(self, key: str) -> Locator:
-        return self.page.get_by_role("button", name=self.say(key), exact=True).locator("visible=true").first
+        """The first one that is shown; an arrow may follow its words."""
+        name = re.compile(f"^{re.escape(self.say(key))}")
+        return self.page.get_by_role("button", name=name).locator("visible=true").first
 
     def field(self, key: str) -> Locator:
         return self.page.get_by_label(self.say(key)).locator("visible=true").first
