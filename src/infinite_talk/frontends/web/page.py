@@ -10,8 +10,8 @@ import gradio as gr
 from fastapi import FastAPI
 
 from infinite_talk.frontends.web import create, gallery, waiting
-from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.finding import ROOT
+from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.options import PageOptions
 from infinite_talk.frontends.web.texts import LANGUAGES, Texts
 from infinite_talk.jobs.desk import Desk
@@ -49,7 +49,8 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
                 with gr.Tab(label(section.label), id=section.id):
                     section.build()
     page.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
-    return page
+    blocks: gr.Blocks = page
+    return blocks
 
 
 def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
@@ -75,7 +76,7 @@ def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
         mcp_server=False,
         i18n=Texts.load().translations(),
         theme=theme(),
-        # Not as ``css``: Gradio would put its container before every rule, and ours look at the language of the document.
+        # Not as ``css``: Gradio would put its container before every rule, and some of ours look at the document.
         head=f"<style>{_own('style.css')}</style><script>{_own('page.js')}</script>",
     )
 
@@ -129,7 +130,8 @@ def _head(texts: Texts) -> str:
     )
     return (
         f'<header class="it-head"><div class="it-spread"><h1>Infinite Talk</h1><p>{motto}</p></div>'
-        f'<div class="it-pills">{languages}<button type="button" data-theme-switch>{theme_button}</button></div></header>'
+        f'<div class="it-pills">{languages}'
+        f'<button type="button" data-theme-switch>{theme_button}</button></div></header>'
     )
 
 
