@@ -41,6 +41,7 @@ from infinite_talk.request import (
 )
 from infinite_talk.settings import (
     Attention,
+    Compile,
     Device,
     Gemm,
     LoRA,
@@ -121,6 +122,7 @@ __all__ = [
     "CheckpointError",
     "Clip",
     "Compat",
+    "Compile",
     "Device",
     "Distilled",
     "EasyCache",

@@ -11,7 +11,7 @@ import torch
 
 from infinite_talk.denoise.caches import remembered_streams
 from infinite_talk.denoise.guidance import Branch, branches
-from infinite_talk.device import measure_speed
+from infinite_talk.device import codec_dtype, measure_speed
 from infinite_talk.effective import effective
 from infinite_talk.engine import Engine
 from infinite_talk.errors import CheckpointError, UsageError
@@ -110,7 +110,7 @@ def _model(request: Request, settings: Settings) -> tuple[ModelSizes, str, Defau
         how = effective(settings, gguf=opened.gguf, head_dim=head_dim)
         policy, dtype, device, notes = how.policy, how.dtype, how.device, how.notes
         fused = how.fused
-    sizes = sizes_of(opened, policy, dtype, device, fused=fused)
+    sizes = sizes_of(opened, policy, dtype, device, fused=fused, codec=codec_dtype(settings, device))
     kept = f"{opened.version}" if policy.format is None else str(policy.name)
     return sizes, kept, opened.defaults, (*notes, *opened.notes)
 
