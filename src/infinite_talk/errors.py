@@ -9,6 +9,9 @@ InfiniteTalkError
 ├── TakeError           exit 1    the folder of a growing video cannot be used (busy, another recipe)
 ├── CapabilityError     exit 2    this machine cannot run what was chosen
 ├── NumericalError      exit 1    the model produced NaN or infinity
+├── JobActionError      exit 2    a job that is not there, or not in a state for what was asked
+├── LimitError          exit 2    more than this service accepts: queue, length, size
+├── StoreError          exit 1    the store of jobs cannot be used (busy, gone, newer, damaged, a second server)
 └── Cancelled           exit 130  stopped on request; what was finished is kept
 """
 
@@ -86,6 +89,37 @@ class NumericalError(InfiniteTalkError):
     """A denoising step produced NaN or infinity."""
 
     default_code = "numerical_failure"
+
+
+class JobActionError(InfiniteTalkError):
+    """Something was asked of a job that cannot be done.
+
+    Codes: ``job_not_found``; ``job_state`` (not in this state); ``key_reused`` (an idempotency key came with another
+    order); ``lease_lost`` (a worker speaks of a job that is no longer its own).
+    """
+
+    exit_code = 2
+    default_code = "job_state"
+
+
+class LimitError(InfiniteTalkError):
+    """More than this service accepts.
+
+    Codes: ``queue_full``, ``video_too_long``, ``video_too_large``, ``upload_too_large``.
+    """
+
+    exit_code = 2
+    default_code = "limit"
+
+
+class StoreError(InfiniteTalkError):
+    """The store of jobs cannot be used.
+
+    Codes: ``store_busy`` (try again later), ``store_missing``, ``store_gone`` (deleted under a running program),
+    ``store_newer``, ``store_damaged``, ``store_unreachable``, ``store_in_use`` (a second server on one folder).
+    """
+
+    default_code = "store"
 
 
 class Cancelled(InfiniteTalkError):  # noqa: N818 - a decision of the user, not a failure

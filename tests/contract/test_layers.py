@@ -52,8 +52,10 @@ MAY_USE: dict[str, set[str]] = {
     | ROOMS
     | NOUNS,
     "pipeline": {"nodes", "denoise", "inputs", "media"} | NOUNS,
+    # Its worker is a consumer of the engine; its store knows nouns only.
+    "jobs": {"engine", "inputs", "media", "presets", "weights"} | NOUNS,
     "bundled": set(),
-    "frontends": {"", "lipsync", "benchmarks", "frontends", "nodes"},
+    "frontends": {"", "lipsync", "benchmarks", "frontends", "jobs", "nodes"},
     "__main__": {"frontends"},
 }
 """What each room may import besides itself. ``weights`` knows modules; no room that makes a video knows ``weights``."""
