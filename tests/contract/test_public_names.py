@@ -12,7 +12,7 @@ import infinite_talk
 
 PUBLIC = [
     "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
-    "Device", "Distilled", "EasyCache", "Engine", "Forecast", "Gemm", "InfiniteTalkError",
+    "Compile", "Device", "Distilled", "EasyCache", "Engine", "Forecast", "Gemm", "InfiniteTalkError",
     "InfiniteTalkPipeline", "InputError", "LoRA", "MagCache", "Memory", "ModelFiles", "NoSpaceError",
     "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "PullProgress", "Quantization",
     "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "Verified",
