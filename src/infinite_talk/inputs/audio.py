@@ -40,6 +40,8 @@ class Track:
     samples: int  # per channel after trimming, at the recording's own rate
     peak: float
     speech: NDArray[np.float32]  # (samples,) mono, 16 kHz, -23 LUFS
+    gain: float | None = None
+    """The factor that brought the speech to -23 LUFS; ``None`` for silence."""
 
     @property
     def seconds(self) -> Fraction:
@@ -102,9 +104,10 @@ def read_track(recording: Recording, *, max_seconds: float) -> tuple[Track, list
             f"{recording.channels} is used as speech."
         )
     speech = store.finish(math.ceil(Fraction(samples * SPEECH_RATE, recording.rate)))
-    if normalise_loudness(speech, SPEECH_RATE) is None:
+    gain = normalise_loudness(speech, SPEECH_RATE)
+    if gain is None:
         notes.append(f"{shown(recording.path)}: nothing louder than -70 LUFS; the mouth will rest.")
-    return Track(recording, samples, tally.peak, speech), notes
+    return Track(recording, samples, tally.peak, speech, gain), notes
 
 
 def _decode_mono(

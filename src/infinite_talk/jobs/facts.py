@@ -1,0 +1,74 @@
+"""What is known of a file once it has been checked: small values that pages and answers show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The part of an upright source picture that the video shows, in its pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureFacts:
+    """An image or a film."""
+
+    format: str
+    """Pillow's or FFmpeg's name of what the content is, whatever the file is called."""
+    bytes: int
+    width: int  # upright, square pixels
+    height: int
+    output_width: int
+    output_height: int
+    crop: Crop
+    moving: bool
+    """Whether it is a film."""
+    seconds: float | None = None
+    """Films only: the length that the file declares."""
+    rate: float | None = None
+    """Films only: pictures per second."""
+    sound: bool = False
+    """Whether it has an audio stream, so that it can be the voice too."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundFacts:
+    """A recording, decoded to its end."""
+
+    format: str
+    bytes: int
+    seconds: float
+    """After trimming."""
+    rate: int
+    channels: int
+    loudness: float | None
+    """LUFS as recorded; ``None`` for silence (nothing above -70)."""
+    peak: float
+    """1 is full scale."""
+    outline: tuple[float, ...]
+    """Loudest sample of each of ``OUTLINE`` equal parts, 0..1, for drawing."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFacts:
+    """All media of a request together."""
+
+    frames: int
+    seconds: float
+    width: int  # of the source, upright
+    height: int
+    output_width: int
+    output_height: int
+    crop: Crop
+    notes: tuple[str, ...] = ()
+
+
+Facts = PictureFacts | SoundFacts | SourceFacts
