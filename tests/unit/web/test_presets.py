@@ -44,7 +44,9 @@ def test_the_embedded_model_is_not_asked_for_720p():
 
 def test_low_memory_caps_memory_and_keeps_what_is_lower():
     _, settings = apply_preset(Preset.LOW_MEMORY, Request(), Settings())
-    assert settings.vram == LOW_MEMORY and settings.memory.vae_tiling and settings.memory.keep_encoders is False
+    assert (
+        settings.vram == LOW_MEMORY and settings.memory.vae_tiling and settings.memory.keep_encoders is False
+    )
     lower = Settings(vram=6.0, memory=Memory(vae_tiling=False))
     _, kept = apply_preset(Preset.LOW_MEMORY, Request(), lower)
     assert kept == replace(lower, memory=Memory(vae_tiling=False, keep_encoders=False))
