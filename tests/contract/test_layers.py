@@ -53,7 +53,7 @@ MAY_USE: dict[str, set[str]] = {
     | NOUNS,
     "pipeline": {"nodes", "denoise", "inputs", "media"} | NOUNS,
     # Its worker is a consumer of the engine; its store knows nouns only.
-    "jobs": {"engine", "inputs", "media", "presets", "weights"} | NOUNS,
+    "jobs": {"engine", "inputs", "media", "plan", "presets", "weights"} | NOUNS,
     "bundled": set(),
     "frontends": {"", "lipsync", "benchmarks", "frontends", "jobs", "nodes"},
     "__main__": {"frontends"},

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from infinite_talk import InputError, Request, Speaker, UsageError
+from infinite_talk import InputError, Request, Settings, Speaker, UsageError
 from infinite_talk.errors import InfiniteTalkError
 from infinite_talk.inputs.loudness import integrated_loudness
 from infinite_talk.inputs.resize import resize_picture
@@ -106,13 +106,24 @@ def test_facts_of_a_film_with_sound(tmp_path):
     assert facts.seconds == pytest.approx(0.4, abs=0.1)
 
 
-def test_a_request_is_checked_as_the_run_will(tmp_path):
-    image, voice = png(tmp_path / "a.png"), write_wav(tmp_path / "v.wav", tone(1.0))
-    request = Request(image=image, speakers=(Speaker(audio=voice),), size="64x64!")
-    facts = CHECKER.request(request)
-    assert (facts.frames, facts.seconds, facts.output_width) == (25, 1.0, 64)
+def test_an_order_is_checked_as_the_run_will(tmp_path):
+    png(tmp_path / "a.png"), write_wav(tmp_path / "v.wav", tone(1.0))
+    request = Request(image=Path("a.png"), speakers=(Speaker(audio=Path("v.wav")),), size="64x64!")
+    checked = CHECKER.order(tmp_path, request, Settings())
+    assert (checked.frames, checked.seconds, checked.width, checked.height) == (25, 1.0, 64, 64)
     with pytest.raises(UsageError, match="Nobody speaks"):
-        CHECKER.request(Request(image=image))
+        CHECKER.order(tmp_path, Request(image=Path("a.png")), Settings())
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "inputs/../../x", "link.png", "a\0b"])
+def test_t7_an_order_names_files_of_its_own_folder_only(tmp_path, name):
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "link.png").symlink_to(png(tmp_path / "secret.png"))
+    for request in (
+        Request(image=Path(name), speakers=(Speaker(audio=Path("v.wav")),)),
+        Request(image=Path("a.png"), speakers=(Speaker(audio=Path("v.wav"), mask=Path(name)),)),
+    ):
+        refused(lambda request=request: CHECKER.order(tmp_path / "job", request, Settings()), "path_outside")
 
 
 def test_a1_i9_i10_v7_errors_come_back_by_name(tmp_path):

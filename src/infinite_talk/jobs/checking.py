@@ -21,23 +21,22 @@ from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
-from infinite_talk import errors
 from infinite_talk.errors import InfiniteTalkError, InputError
 from infinite_talk.inputs.files import shown
-from infinite_talk.jobs.facts import Facts, PictureFacts, SoundFacts, SourceFacts
+from infinite_talk.inputs.validate import validate
+from infinite_talk.jobs.facts import PictureFacts, RecipeFacts, SoundFacts
+from infinite_talk.jobs.types import Checked
+from infinite_talk.presets import resolve
 from infinite_talk.request import Request
 from infinite_talk.settings import Settings
+from infinite_talk.weights.manifest import defaults_of
 
 GIB: Final = 2**30
 MAX_ANSWER = 1_000_000
 """Bytes of JSON that are read from a child, which may be under another's control."""
 _COMMAND: Final = (sys.executable, "-m", "infinite_talk.jobs.inspector")
-_ERRORS: Final = {
-    name: kind
-    for name, kind in vars(errors).items()
-    if isinstance(kind, type) and issubclass(kind, InfiniteTalkError)
-}
-AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, SourceFacts)
+_ERRORS: Final = {kind.__name__: kind for kind in InfiniteTalkError.__subclasses__()}
+AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, RecipeFacts, Checked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,25 +54,18 @@ class Limits:
 
 
 class Checker:
-    """Checks files and requests, a few at a time.
+    """Checks files as they are dropped in, and orders as they are handed in, a few at a time.
 
     Args:
-        settings: limits of pixels and of seconds of speech.
-        default_size: of a request that names none, ``"480"``, ``"720"`` or ``"WxH"``.
+        settings: how videos are made here: the model, whose size is the default, and limits of pixels and seconds.
         limits: of each child.
         at_once: children that may run at the same time; further calls wait for their turn.
     """
 
     def __init__(
-        self,
-        settings: Settings | None = None,
-        *,
-        default_size: str = "480",
-        limits: Limits | None = None,
-        at_once: int = 2,
+        self, settings: Settings | None = None, *, limits: Limits | None = None, at_once: int = 2
     ) -> None:
         self._settings = settings or Settings()
-        self._default_size = default_size
         self._limits = limits or Limits()
         self._turns = BoundedSemaphore(at_once)
 
@@ -101,27 +93,80 @@ class Checker:
         """
         return self._ask("sound", {"path": str(path), "start": start, "end": end}, path, SoundFacts)
 
-    def request(self, request: Request) -> SourceFacts:
-        """Check everything that a request says and names, as the run will.
+    def order(self, folder: Path, request: Request, settings: Settings) -> Checked:
+        """Check everything that a request says and names, as the run will; a ``desk.Check``.
+
+        Args:
+            folder: of the job; all paths of the request are relative to it.
+            request: what is wanted.
+            settings: how it will be made.
 
         Raises:
-            UsageError, InputError: as ``read_source``; ``media_limit`` and ``media_crash`` besides.
+            UsageError, InputError: as ``read_source`` and ``presets.resolve``; ``path_outside`` for a path that
+                leaves the folder; ``media_limit`` and ``media_crash`` besides.
         """
-        given = {"request": TypeAdapter(Request).dump_python(request, mode="json")}
-        return self._ask("request", given, request.image or request.video or Path("request"), SourceFacts)
+        files = [
+            request.image,
+            request.video,
+            *(path for s in request.speakers for path in (s.audio, s.mask)),
+        ]
+        for path in files:
+            if path is not None:
+                within(folder, path)
+        resolve(request, defaults_of(settings))
+        written = TypeAdapter(Request).dump_python(request, mode="json")
+        given = {"request": written, "folder": str(folder)}
+        media = request.image or request.video or Path("request")
+        return self._ask("order", given, media, Checked, settings)
 
-    def _ask(self, question: str, given: Mapping[str, Any], path: Path, kind: type[AnyFacts]) -> AnyFacts:
+    def recipe(self, path: Path) -> RecipeFacts:
+        """Read what a video was made with.
+
+        Args:
+            path: an mp4 file of this program, or the JSON file beside it.
+
+        Raises:
+            InputError: ``no_recipe``, ``recipe_version``; ``media_limit`` and ``media_crash`` as for ``picture``.
+        """
+        return self._ask("recipe", {"path": str(path)}, path, RecipeFacts)
+
+    def _ask(
+        self,
+        question: str,
+        given: Mapping[str, Any],
+        path: Path,
+        kind: type[AnyFacts],
+        settings: Settings | None = None,
+    ) -> AnyFacts:
+        settings = settings or self._settings
         order = {
             "question": question,
             "given": given,
             "limits": asdict(self._limits),
-            "max_pixels": self._settings.max_pixels,
-            "max_audio_seconds": self._settings.max_audio_seconds,
-            "default_size": self._default_size,
+            "max_pixels": settings.max_pixels,
+            "max_audio_seconds": settings.max_audio_seconds,
+            "default_size": defaults_of(settings).size,
         }
         with self._turns:
             answer = _run(order, path, self._limits.wall_seconds)
         return _facts_of(answer, path, kind)
+
+
+def within(folder: Path, path: Path) -> Path:
+    """Where a path relative to ``folder`` leads, links followed.
+
+    Raises:
+        InputError: ``path_outside``: it is absolute, or leads out of the folder.
+    """
+    try:
+        found = (folder / path).resolve()
+    except (OSError, ValueError, RuntimeError):  # a NUL character, links in a circle
+        found = None
+    if found is None or path.is_absolute() or not found.is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{shown(path)} is no file of this job; upload it with the request.", code="path_outside"
+        )
+    return found
 
 
 def _run(order: Mapping[str, Any], path: Path, wall_seconds: float) -> bytes:
@@ -213,6 +258,3 @@ def _crash(path: Path) -> InputError:
         f"{shown(path)} cannot be decoded: it is damaged in a way that stops the decoder; save it anew.",
         code="media_crash",
     )
-
-
-__all__ = ["Checker", "Facts", "Limits"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +60,10 @@ class SoundFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFacts:
-    """All media of a request together."""
+class RecipeFacts:
+    """What a video was made with, from its metadata or the JSON file beside it."""
 
-    frames: int
-    seconds: float
-    width: int  # of the source, upright
-    height: int
-    output_width: int
-    output_height: int
-    crop: Crop
-    notes: tuple[str, ...] = ()
-
-
-Facts = PictureFacts | SoundFacts | SourceFacts
+    request: Mapping[str, Any]
+    """Of the recipe: a request as JSON, its files named by their hashes. Anybody may have written it."""
+    inputs: tuple[str, ...] = ()
+    """What the files were called."""

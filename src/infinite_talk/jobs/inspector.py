@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -29,7 +30,8 @@ from infinite_talk.inputs.files import open_container, open_file, shown
 from infinite_talk.inputs.image import FORMATS, read_image
 from infinite_talk.inputs.loudness import TARGET
 from infinite_talk.inputs.video import film_rate, open_film, stored_pictures
-from infinite_talk.jobs.facts import Crop, Facts, PictureFacts, SoundFacts, SourceFacts
+from infinite_talk.jobs.facts import Crop, PictureFacts, RecipeFacts, SoundFacts
+from infinite_talk.jobs.types import Checked
 from infinite_talk.plan.buckets import choose_size, parse_size
 from infinite_talk.request import Request
 from infinite_talk.settings import Settings
@@ -82,7 +84,7 @@ def limit(limits: Mapping[str, Any]) -> None:
     signal.alarm(math.ceil(limits["wall_seconds"]) + GRACE)
 
 
-def answer(order: Mapping[str, Any]) -> Facts:
+def answer(order: Mapping[str, Any]) -> PictureFacts | SoundFacts | RecipeFacts | Checked:
     """The facts that an order asks for.
 
     Raises:
@@ -96,8 +98,10 @@ def answer(order: Mapping[str, Any]) -> Facts:
             return look(Path(given["path"]), settings, given["size"] or default_size, preview)
         case "sound":
             return listen(Path(given["path"]), settings, given["start"], given["end"])
+        case "recipe":
+            return made_with(Path(given["path"]))
         case _:
-            return read(given["request"], settings, default_size)
+            return read(given["request"], Path(given["folder"]), settings, default_size)
 
 
 def look(path: Path, settings: Settings, size: str, preview: Path | None) -> PictureFacts:
@@ -150,21 +154,26 @@ def listen(path: Path, settings: Settings, start: float, end: float | None) -> S
     )
 
 
-def read(written: Mapping[str, Any], settings: Settings, default_size: str) -> SourceFacts:
-    """Facts of a whole request."""
+def read(written: Mapping[str, Any], folder: Path, settings: Settings, default_size: str) -> Checked:
+    """Facts of a whole request, whose paths are relative to ``folder``."""
+    os.chdir(folder)
     request = TypeAdapter(Request).validate_python(written)
     source = read_source(request, settings, default_size=default_size)
-    height, width = source.source_size
-    return SourceFacts(
+    return Checked(
+        width=source.size.width,
+        height=source.size.height,
         frames=source.frames,
         seconds=source.frames / FPS,
-        width=width,
-        height=height,
-        output_width=source.size.width,
-        output_height=source.size.height,
-        crop=crop_of(height, width, source.size),
         notes=source.notes,
     )
+
+
+def made_with(path: Path) -> RecipeFacts:
+    """Facts of the recipe in a video."""
+    from infinite_talk.media.recipe import Recipe  # for this question only: every other one starts faster without
+
+    recipe = Recipe.from_file(path)
+    return RecipeFacts(request=recipe.request, inputs=tuple(file.name for file in recipe.inputs))
 
 
 def crop_of(height: int, width: int, size: Size) -> Crop:

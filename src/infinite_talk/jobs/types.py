@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -65,7 +65,7 @@ class Order:
 
     request: Request
     """Paths in it are relative to the job's folder."""
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     """How it is made. Fixed when the job is accepted, so that it continues as it began."""
     profile: str = ""
     """Name under which ``settings`` were chosen, for people."""
@@ -96,8 +96,9 @@ class Order:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that matters of an order; files count by their contents."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """SHA-256 of what a client ordered; files count by their contents, settings by their name if they have one."""
+        told = replace(self, settings=Settings()) if self.profile else self
+        return hashlib.sha256(told.to_json().encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

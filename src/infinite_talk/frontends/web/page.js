@@ -89,17 +89,16 @@
     const numbers = [left * width, top * height, right * width, bottom * height];
     fill(`box_${person}`, numbers.map((number) => Math.round(number)).join(","));
   });
-  document.addEventListener("input", (event) => {
-    const field = event.target.closest?.("#box_first, #box_second");
-    const frame = document.querySelector(".it-frame.it-drawable");
-    if (!field || !frame) return;
-    const numbers = event.target.value.split(",").map(Number);
+  const outline = (frame, person, open) => {
+    const text = document.querySelector(`#box_${person} textarea, #box_${person} input`)?.value || "";
+    const numbers = text.split(/[,，、]/).map(Number);
     const [width, height] = [Number(frame.dataset.width), Number(frame.dataset.height)];
-    const shares = numbers.map((number, n) => number / (n % 2 ? height : width));
-    const good = numbers.length === 4 && numbers.every(Number.isFinite) && numbers[0] < numbers[2] && numbers[1] < numbers[3];
-    const box = frame.querySelector(`.it-box-${field.id.slice(4)}`);
-    if (good) draw(frame, field.id.slice(4), shares); else if (box) box.style.display = "none";
-  });
+    const good = open && numbers.length === 4 && numbers.every(Number.isFinite)
+      && numbers[0] < numbers[2] && numbers[1] < numbers[3];
+    const box = frame.querySelector(`.it-box-${person}`);
+    if (good) draw(frame, person, numbers.map((number, n) => number / (n % 2 ? height : width)));
+    else if (box) box.style.display = "none";
+  };
 
   // A growing video: when more parts are finished, load it again and stay where one was looking.
   const refresh = () => {
@@ -119,5 +118,13 @@
     }, { once: true });
     video.load();
   };
-  setInterval(refresh, 1000);
+  // The frame may be drawn anew, and the fields hidden: what it shows follows them.
+  const follow = () => {
+    const frame = document.querySelector(".it-frame");
+    if (!frame || pulling) return;
+    const open = document.querySelector("#box_first")?.offsetParent != null;
+    frame.classList.toggle("it-drawable", open);
+    for (const person of ["first", "second"]) outline(frame, person, open);
+  };
+  setInterval(() => { refresh(); follow(); }, 1000);
 })();

@@ -1,0 +1,296 @@
+"""The tab Create: picture, voice, button; then progress, a preview that grows, and the video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from infinite_talk import AudioLayout, Distilled, InfiniteTalkError
+from infinite_talk.frontends.presets import Preset
+from infinite_talk.frontends.web.cards import Cards
+from infinite_talk.frontends.web.files import AnyFile, Recording
+from infinite_talk.frontends.web.finding import picture_html, sound_html
+from infinite_talk.frontends.web.form import CACHES, Form
+from infinite_talk.frontends.web.language import language_of
+from infinite_talk.frontends.web.making import Maker, size_of, trim_of
+from infinite_talk.frontends.web.telling import told
+from infinite_talk.jobs import Job, State
+
+QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""For handlers: no endpoint for programs (they have the HTTP interface), and no veil over what is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """The components that the rest of the page needs."""
+
+    fields: dict[str, Any]
+    """By name, in the order of ``Form``."""
+    job: gr.BrowserState
+    """Id of the job that is shown; the browser remembers it."""
+
+
+def build(maker: Maker) -> Create:
+    """Make the components and connect them. Called within the tab."""
+    fields: dict[str, Any] = {}
+    job, seen = gr.BrowserState("", storage_key="infinite_talk_job", secret="infinite-talk"), gr.State("")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=320):
+            found = _inputs(maker, fields)
+            estimate, complaint, make = _order(maker, fields)
+        with gr.Column(scale=1, min_width=320):
+            result = _result(maker)
+    ordered = {name: fields[name] for name in Form.names()}
+    _connect_files(maker, ordered, found)
+    _connect_estimate(maker, ordered, estimate)
+    _connect_job(maker, ordered, make, complaint, result, job, seen)
+    return Create(ordered, job)
+
+
+def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
+    """Picture, voices, trim, places of two people; returns where findings are told."""
+    label, found = maker.texts.label, {}
+    with gr.Group(elem_classes="it-part"):
+        gr.Markdown(label("step_picture"), elem_classes="it-step")
+        fields["picture"] = AnyFile(label=label("picture"), file_types=["image", "video"], elem_id="picture", height=120)
+        found["picture"] = gr.HTML(elem_id="found_picture", padding=True)
+        sample_picture = gr.Button(label("sample_picture"), size="sm", elem_id="sample_picture")
+    with gr.Group(elem_classes="it-part"):
+        gr.Markdown(label("step_voice"), elem_classes="it-step")
+        fields["voice"] = _recording(label("voice"), "voice")
+        found["voice"] = gr.HTML(elem_id="found_voice", padding=True)
+        sample_voice = gr.Button(label("sample_voice"), size="sm", elem_id="sample_voice")
+        with gr.Accordion(label("trim"), open=False, elem_id="trim"), gr.Row():
+            for name in ("trim_start", "trim_end"):
+                fields[name] = gr.Number(0, label=label(name), minimum=0, step=0.1, min_width=140)
+    with gr.Accordion(label("two_people"), open=False, elem_id="two_people"):
+        found["voice2"] = _second_person(maker, fields)
+    sample_picture.click(lambda: maker.sample(maker.options.sample_picture), None, fields["picture"], **QUIETLY)
+    sample_voice.click(lambda: maker.sample(maker.options.sample_voice), None, fields["voice"], **QUIETLY)
+    return found
+
+
+def _recording(label: Any, name: str) -> Recording:  # noqa: ANN401 - a marker of Gradio
+    return Recording(label=label, sources=["upload", "microphone"], type="filepath", elem_id=name, buttons=[])
+
+
+def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:
+    label, choices = maker.texts.label, maker.texts.choices
+    gr.Markdown(label("two_people_help"))
+    fields["voice2"] = _recording(label("second_voice"), "voice2")
+    found = gr.HTML(elem_id="found_voice2", padding=True)
+    fields["layout"] = gr.Radio(
+        choices("voices", AudioLayout), value=AudioLayout.TOGETHER.value, label=label("voices_order")
+    )
+    gr.Radio(choices("draw", ("first", "second")), value="first", label=label("draw_for"), elem_id="draw_for")
+    with gr.Row():
+        for name in ("box_first", "box_second"):
+            fields[name] = gr.Textbox(
+                "", label=label(name), info=label("box_help"), placeholder="80,60,420,470", max_lines=1, min_width=140
+            , elem_id=name)
+    with gr.Row():
+        for name in ("mask_first", "mask_second"):
+            fields[name] = AnyFile(label=label(name), file_types=["image"], height=110, min_width=140, elem_id=name)
+    return found
+
+
+def _order(maker: Maker, fields: dict[str, Any]) -> tuple[gr.HTML, gr.HTML, gr.Button]:
+    """Words, preset, options, the estimate and the button."""
+    label, choices = maker.texts.label, maker.texts.choices
+    with gr.Group(elem_classes="it-part"):
+        gr.Markdown(label("step_make"), elem_classes="it-step")
+        fields["prompt"] = gr.Textbox(
+            "", label=label("prompt"), info=label("prompt_help"), placeholder=label("prompt_example"), lines=2
+        )
+        fields["preset"] = gr.Radio(
+            choices("preset", Preset), value=Preset.BALANCED.value, label=label("preset"), elem_id="preset"
+        )
+        with gr.Accordion(label("advanced"), open=False, elem_id="advanced"):
+            _options(maker, fields)
+        estimate = gr.HTML(elem_id="estimate", padding=True)
+        complaint = gr.HTML(elem_id="complaint")
+        make = gr.Button(label("make"), variant="primary", size="lg", elem_id="make")
+    return estimate, complaint, make
+
+
+def _options(maker: Maker, fields: dict[str, Any]) -> None:
+    label, texts = maker.texts.label, maker.texts
+    fields["negative_prompt"] = gr.Textbox("", label=label("negative_prompt"), lines=2)
+    fields["title"] = gr.Textbox("", label=label("settings_title"), max_lines=1, max_length=200)
+    profiles = [(label("profile_default"), ""), *((name, name) for name in maker.options.profiles())]
+    fields["profile"] = gr.Dropdown(profiles, value="", label=label("profile"), info=label("profile_help"))
+    with gr.Row():
+        fields["size"] = gr.Textbox("", label=label("size"), info=label("size_help"), max_lines=1, min_width=150)
+        fields["seed"] = _number(texts, "seed", 42, "seed_help", precision=0)
+        fields["steps"] = _number(texts, "steps", 0, "steps_help", precision=0)
+        fields["shift"] = _number(texts, "shift", 0, "default_help")
+        fields["text_guidance"] = _number(texts, "text_guidance", 0, "guidance_help")
+        fields["audio_guidance"] = _number(texts, "audio_guidance", 0, "guidance_help")
+        fields["window_frames"] = _number(texts, "window_frames", 0, "frames_help", precision=0)
+        fields["motion_frames"] = _number(texts, "motion_frames", 0, "frames_help", precision=0)
+        fields["max_frames"] = _number(texts, "max_frames", 0, "max_frames_help", precision=0)
+    fields["scheduler"] = gr.Textbox("", label=label("scheduler"), info=label("scheduler_help"), max_lines=1)
+    with gr.Row():
+        caches = [(label("none_chosen"), ""), *((kind.__name__, name) for name, kind in CACHES.items())]
+        fields["step_cache"] = gr.Dropdown(caches, value="", label=label("step_cache"), info=label("step_cache_help"), min_width=150)
+        few = [(label("none_chosen"), ""), *((str(name), str(name)) for name in Distilled)]
+        fields["distilled"] = gr.Dropdown(few, value="", label=label("distilled"), info=label("distilled_help"), min_width=150)
+    fields["colour_strength"] = gr.Slider(0, 1, value=1, step=0.05, label=label("colour_strength"))
+    fields["scene_cuts"] = gr.Checkbox(False, label=label("scene_cuts"))
+
+
+def _number(texts: Any, name: str, value: float, help: str, precision: int | None = None) -> gr.Number:  # noqa: ANN401, A002
+    return gr.Number(
+        value, label=texts.label(name), info=texts.label(help), precision=precision, min_width=150, elem_id=name
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    status: gr.HTML
+    player: gr.HTML
+    cancel: gr.Button
+    timer: gr.Timer
+
+
+def _result(maker: Maker) -> _Result:
+    empty = gr.HTML(_empty(maker), elem_id="status")
+    player = gr.HTML(elem_id="result")
+    cancel = gr.Button(maker.texts.label("cancel"), visible=False, variant="stop", elem_id="cancel")
+    return _Result(empty, player, cancel, gr.Timer(maker.options.every))
+
+
+def _empty(maker: Maker) -> str:
+    return f'<div class="it-empty">{maker.texts.label("result_empty")}</div>'
+
+
+def _connect_files(maker: Maker, fields: dict[str, Any], found: dict[str, gr.HTML]) -> None:
+    texts = maker.texts
+
+    def picture(path: Path | None, size: str, request: gr.Request) -> Iterator[str]:
+        language = language_of(request)
+        if path is None:
+            yield ""
+            return
+        yield _checking(maker, language)
+        wanted = size_of(Form(size=size or ""))
+        try:
+            yield picture_html(texts, language, path, maker.findings.picture(path, wanted), wanted)
+        except InfiniteTalkError as error:
+            yield told(texts, language, error)
+
+    def voice(path: Path | None, start: float | None, end: float | None, request: gr.Request) -> Iterator[str]:
+        language = language_of(request)
+        if path is None:
+            yield ""
+            return
+        yield _checking(maker, language)
+        trim = trim_of(Form(trim_start=start or 0.0, trim_end=end or 0.0))
+        try:
+            yield sound_html(texts, language, maker.findings.sound(path, *trim))
+        except InfiniteTalkError as error:
+            yield told(texts, language, error)
+
+    late: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last", "concurrency_limit": None}
+    watched = [fields["picture"], fields["size"]]
+    gr.on([fields["picture"].change, fields["size"].blur, fields["size"].submit], picture, watched, found["picture"], **late)
+    for name in ("voice", "voice2"):
+        watched = [fields[name], fields["trim_start"], fields["trim_end"]]
+        gr.on([part.change for part in watched], voice, watched, found[name], **late)
+
+
+def _checking(maker: Maker, language: str) -> str:
+    return f'<p class="it-dim" role="status">{maker.texts.html(language, "checking")}</p>'
+
+
+def _connect_estimate(maker: Maker, fields: dict[str, Any], estimate: gr.HTML) -> None:
+    def guess(*values: Any, request: gr.Request) -> str:  # noqa: ANN401 - of all fields
+        return maker.estimate(Form.of(values), language_of(request))
+
+    said = {"picture", "voice", "preset", "trim_start", "trim_end", "steps", "max_frames", "profile", "distilled"}
+    events = [fields[name].change for name in Form.names() if name in said] + [fields["size"].blur]
+    gr.on(
+        events,
+        _with_request(guess),
+        list(fields.values()),
+        estimate,
+        trigger_mode="always_last",
+        concurrency_limit=None,
+        **QUIETLY,
+    )
+
+
+def _with_request(handler: Any) -> Any:  # noqa: ANN401 - a function
+    """Gradio hands a request to a parameter that is annotated with it, and looks at positional ones only."""
+
+    def handle(request: gr.Request, *values: Any) -> Any:  # noqa: ANN401 - as the handler
+        return handler(*values, request=request)
+
+    return handle
+
+
+def _connect_job(
+    maker: Maker,
+    fields: dict[str, Any],
+    make: gr.Button,
+    complaint: gr.HTML,
+    result: _Result,
+    job: gr.BrowserState,
+    seen: gr.State,
+) -> None:
+    shown = [result.status, result.player, result.cancel, seen]
+
+    def submit(*values: Any, request: gr.Request) -> tuple[Any, Any]:  # noqa: ANN401 - of all fields
+        try:
+            return maker.submit(Form.of(values)).id, ""
+        except InfiniteTalkError as error:
+            return gr.skip(), maker.complaint(error, language_of(request))
+
+    def look(known: str, last: str, request: gr.Request) -> Sequence[Any]:
+        return show(maker, known, last, language_of(request))
+
+    def look_afresh(known: str, request: gr.Request) -> Sequence[Any]:
+        return show(maker, known, "", language_of(request))
+
+    def cancel(known: str) -> None:
+        if known:
+            maker.desk.cancel(known)
+
+    handed_in = make.click(
+        _with_request(submit), list(fields.values()), [job, complaint], concurrency_limit=None, **QUIETLY
+    )
+    handed_in.then(look, [job, seen], shown, **QUIETLY)
+    job.change(look_afresh, [job], shown, **QUIETLY)
+    result.cancel.click(cancel, [job], None, **QUIETLY).then(look, [job, seen], shown, **QUIETLY)
+    result.timer.tick(look, [job, seen], shown, concurrency_limit=None, **QUIETLY)
+
+
+def show(maker: Maker, known: str, last: str, language: str) -> Sequence[Any]:
+    """Progress, player, the button Cancel, and what is shown now; nothing of what has not changed.
+
+    Args:
+        known: id of the job.
+        last: what the player showed before, as this function returned it.
+    """
+    if not known:
+        return (_empty(maker), "", gr.update(visible=False), "") if last else (gr.skip(),) * 4
+    cards = Cards(maker.texts, language, maker.options.videos)
+    try:
+        job = maker.desk.get(known)
+    except InfiniteTalkError as error:
+        return told(maker.texts, language, error), "", gr.update(visible=False), "gone"
+    now = kind_of(job)
+    player = gr.skip() if now == last else cards.player(job)
+    return cards.progress(job), player, gr.update(visible=not job.state.ended), now
+
+
+def kind_of(job: Job) -> str:
+    """What a job's player shows; as long as it is the same, the player is left alone, so that it goes on playing."""
+    if job.state is State.COMPLETED:
+        return f"{job.id} finished"
+    growing = bool(job.progress.window) and job.state is not State.FAILED
+    return f"{job.id} {'growing' if growing else 'waiting'}"

@@ -1,0 +1,125 @@
+"""The page: its frame, its tabs, and how it hangs in the server that answers programs too."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+
+from infinite_talk.frontends.web import create, gallery, queue
+from infinite_talk.frontends.web.making import Maker
+from infinite_talk.frontends.web.finding import ROOT
+from infinite_talk.frontends.web.options import PageOptions
+from infinite_talk.frontends.web.texts import LANGUAGES, Texts
+from infinite_talk.jobs.desk import Desk
+
+DAY = 86_400
+"""Seconds after which an upload goes that nobody has handed in; what was handed in lies in its job's folder."""
+WAITING = 400
+"""Events of all visitors that may wait at a time."""
+AT_ONCE = 16
+"""Events of one kind that are answered at a time."""
+
+
+def build(desk: Desk, options: PageOptions) -> gr.Blocks:
+    """Make the page. It knows the desk and nothing of models; one page serves all visitors."""
+    options.uploads.mkdir(parents=True, exist_ok=True)
+    # Gradio keeps uploads where this variable says, and knows no other way to be told.
+    os.environ["GRADIO_TEMP_DIR"] = str(options.uploads.resolve())
+    maker = Maker(desk, options)
+    label = maker.texts.label
+    with gr.Blocks(
+        title=label("title"), analytics_enabled=False, delete_cache=(DAY // 24, DAY), fill_width=False
+    ) as page:
+        gr.HTML(_head(maker.texts), elem_id="head")
+        said = gr.HTML(elem_id="said")
+        timer = gr.Timer(2 * options.every)
+        with gr.Tabs(selected="create", elem_id="tabs") as tabs:
+            with gr.Tab(label("tab_create"), id="create"):
+                made = create.build(maker)
+            connect = gallery.opener(maker, made, tabs, said)
+            with gr.Tab(label("tab_queue"), id="queue") as tab:
+                queue.build(maker, tab, timer, connect)
+            with gr.Tab(label("tab_gallery"), id="gallery") as tab:
+                gallery.build(maker, made, tab, connect, tabs)
+            for section in options.sections:
+                with gr.Tab(label(section.label), id=section.id):
+                    section.build()
+    page.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
+    return page
+
+
+def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
+    """Hang the page into the application at ``/ui``.
+
+    Gradio checks the paths that browsers send only on pages that it has launched itself (ECOSYSTEM, fact 13); the flag
+    says that this one was. The fields check them once more (``files.py``).
+    """
+    page.has_launched = True
+    gr.mount_gradio_app(
+        app,
+        page,
+        path=ROOT,
+        footer_links=[],
+        run_history=False,
+        allowed_paths=[],
+        blocked_paths=[],
+        show_error=False,
+        max_file_size=options.max_upload,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        i18n=Texts.load().translations(),
+        theme=theme(),
+        css=_own("style.css"),
+        head=f"<script>{_own('page.js')}</script>",
+    )
+
+
+def theme() -> gr.themes.Base:
+    """The look, with the fonts that the visitor's system has: nothing is fetched from elsewhere."""
+    sans = ["system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.sky,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_lg,
+        font=sans,
+        font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    ).set(
+        # White on the theme's own blue has a contrast of 2.8; on this one of 5.9 (WCAG 2.2 asks for 4.5).
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+    )
+
+
+def _head(texts: Texts) -> str:
+    """Name, what it does, languages and theme. In both languages, as the browser shows the right one at once."""
+    motto = "".join(f'<span lang="{language}">{texts.say(language, "motto")}</span>' for language in LANGUAGES)
+    theme_button = "".join(
+        f'<span lang="{language}">{texts.say(language, "theme_switch")}</span>' for language in LANGUAGES
+    )
+    languages = "".join(
+        f'<button type="button" data-language="{language}" lang="{language}">{name}</button>'
+        for language, name in LANGUAGES.items()
+    )
+    return (
+        f'<header class="it-head"><div class="it-spread"><h1>Infinite Talk</h1><p>{motto}</p></div>'
+        f'<div class="it-pills">{languages}<button type="button" data-theme-switch>{theme_button}</button></div></header>'
+    )
+
+
+def _own(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def uploads_of(data: Path) -> Path:
+    """Where uploads lie in a data folder."""
+    return data / "uploads"
