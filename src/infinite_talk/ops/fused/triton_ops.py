@@ -155,7 +155,7 @@ def _norm(
         count, x.stride(0), x.stride(1),
         *(update.stride()[:2] if update is not None else (0, 0)),
         *(total.stride()[:2] if total is not None else (0, 0)),
-        _batch_stride(amount, width), _batch_stride(factor, width), _batch_stride(shift, width), eps,
+        _batch_stride(amount), _batch_stride(factor), _batch_stride(shift), eps,
         WIDTH=width, PIECE=min(_PIECE, _power(width)),
         ADD=update is not None, GATED=amount is not None, NORM=out is not None, NARROW=scale is not None,
         num_warps=8 if update is None or scale is None else 4,  # measured on an H200
@@ -241,8 +241,9 @@ def _heads_at_once(heads: int, d: int) -> int:
     return at_once
 
 
-def _batch_stride(x: Tensor | None, width: int) -> int:
-    return 0 if x is None or x.numel() == width else width
+def _batch_stride(x: Tensor | None) -> int:
+    """From one sample's row to the next one's: 0 if all have the same. Rows of a modulation lie apart."""
+    return 0 if x is None or x.dim() < 3 or x.shape[0] == 1 else x.stride(0)
 
 
 def _power(size: int) -> int:
