@@ -23,7 +23,6 @@ from pydantic import TypeAdapter
 
 from infinite_talk.errors import InfiniteTalkError, InputError
 from infinite_talk.inputs.files import shown
-from infinite_talk.inputs.validate import validate
 from infinite_talk.jobs.facts import PictureFacts, RecipeFacts, SoundFacts
 from infinite_talk.jobs.types import Checked
 from infinite_talk.presets import resolve

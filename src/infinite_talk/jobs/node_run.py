@@ -28,6 +28,8 @@ from infinite_talk.settings import LoRA, Precision, Settings
 from infinite_talk.weights.find import find_model
 from infinite_talk.weights.manifest import bundle_folder, defaults_of
 
+_Five = tuple[str, str, str, str, str]
+
 
 class NodeRunner:
     """One pipeline of one set of settings; keeps its models between videos."""
@@ -135,14 +137,15 @@ class _Heard:
         self.listen(event)
 
 
-def _names(settings: Settings, people: int) -> tuple[tuple[str, ...], str | None, tuple[LoRA, ...]]:
+def _names(settings: Settings, people: int) -> tuple[_Five, str | None, tuple[LoRA, ...]]:
     """Files as the loaders take them: transformer, codec, text, image, speech; the speech branch; LoRAs."""
     if (folder := bundle_folder(settings)) is not None:
-        return (str(folder),) * 5, None, settings.loras
+        one = str(folder)
+        return (one, one, one, one, one), None, settings.loras
     found = find_model(settings, people=people)
     transformer = found.transformer[0] if len(found.transformer) == 1 else found.transformer[0].parent
-    parts = (transformer, found.vae, found.text, found.vision, found.speech)
-    return tuple(map(str, parts)), found.adapter and str(found.adapter), found.loras
+    parts = (str(transformer), str(found.vae), str(found.text), str(found.vision), str(found.speech))
+    return parts, None if found.adapter is None else str(found.adapter), found.loras
 
 
 def _entry(lora: LoRA) -> dict[str, Any]:

@@ -198,3 +198,15 @@ def test_a_lora_is_the_same_in_the_words_of_the_nodes(tmp_path):
         LoRA(path=file, strength=(1.0, 0.5), merge=False),
     ):
         assert _lora(_entry(lora)) == lora
+
+
+def test_an_order_keeps_its_options_and_they_are_part_of_it(asked):
+    from infinite_talk.jobs import Order
+
+    plain = Order(request=asked)
+    order = replace(plain, options=NodeOptions(fps=30.0, resize=Resize(method="pad")))
+    assert Order.from_json(order.to_json()) == order
+    assert order.digest != plain.digest
+    older = json.loads(plain.to_json())
+    del older["options"]  # as stored before there were any
+    assert Order.from_json(json.dumps(older)) == plain
