@@ -13,12 +13,13 @@ import infinite_talk
 PUBLIC = [
     "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
     "Compile", "Device", "Distilled", "EasyCache", "Engine", "Forecast", "Gemm", "InfiniteTalkError",
-    "InfiniteTalkPipeline", "InputError", "LoRA", "MagCache", "Memory", "ModelFiles", "NoSpaceError",
-    "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "PullProgress", "Quantization",
-    "Recipe", "Request", "Result", "Settings", "Speaker", "TakeError", "TeaCache", "UsageError", "Verified",
-    "__version__", "attention_matrix", "contact_sheet", "convert_model", "describe_lora", "identify_model",
-    "list_presets", "plan_run", "precision_matrix", "pull_preset", "read_job_file", "read_recipe", "talk",
-    "verify_model", "verify_models", "window_seams", "with_distilled",
+    "InfiniteTalkPipeline",
+    "InputError", "JobActionError", "LimitError", "LoRA", "MagCache", "Memory", "ModelFiles", "NoSpaceError",
+    "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "PullProgress",
+    "Quantization", "Recipe", "Request", "Result", "Settings", "Speaker", "StoreError", "TakeError", "TeaCache",
+    "UsageError", "Verified", "__version__", "attention_matrix", "contact_sheet", "convert_model",
+    "describe_lora", "identify_model", "list_presets", "plan_run", "precision_matrix", "pull_preset",
+    "read_job_file", "read_recipe", "talk", "verify_model", "verify_models", "window_seams", "with_distilled",
 ]  # fmt: skip
 """Taking a name away or renaming it is a change of the major version and belongs into CHANGELOG.md."""
 
@@ -47,6 +48,7 @@ def test_unknown_names_are_refused():
         "from infinite_talk.frontends.cli.main import run; assert run(['generate', '--image', 'no.png']) in (2, 3)",
         "from infinite_talk.frontends.cli.main import run; assert run(['version']) == 0",
         "from infinite_talk.frontends.cli.main import run; assert run(['models', 'list']) == 0",
+        "import infinite_talk.jobs.desk, infinite_talk.jobs.supervisor",
     ],
 )
 def test_light_things_do_not_load_heavy_ones(code):

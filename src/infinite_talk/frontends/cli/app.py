@@ -22,13 +22,18 @@ from .flags import (
     FETCH,
     FILES,
     FORCE,
+    JOB_BEFORE,
+    JOB_LIMIT,
+    JOB_STATES,
     JSON,
     MODEL,
     MODELS_DIR,
     PLACE,
     REQUEST,
+    STORE,
     TALK,
     TO,
+    WORKERS,
     WORKFLOW,
     WORKFLOW_OUTPUT,
     with_flags,
@@ -48,6 +53,9 @@ MAKE, GET, SEE = "Make a video", "Models", "Look"
 app.add_typer(models, name="models", rich_help_panel=GET)
 workflow = typer.Typer(no_args_is_help=True, help="Run and check workflows of ComfyUI without it.")
 app.add_typer(workflow, name="workflow", rich_help_panel=MAKE)
+jobs = typer.Typer(no_args_is_help=True, help="Look at the jobs of a service and change them.")
+SERVE = "Service"
+app.add_typer(jobs, name="jobs", rich_help_panel=SERVE)
 
 
 def _show_version(wanted: bool) -> None:
@@ -125,12 +133,12 @@ def lipsync(
 
 
 @app.command(rich_help_panel=SEE)
-@with_flags(*TALK)
+@with_flags(*STORE, *TALK)
 def doctor(**flags: Any) -> int:  # noqa: ANN401
-    """Say what this machine has and what will run on it."""
+    """Say what this machine has and what will run on it, and whether the store of jobs is whole."""
     from .doctor import doctor
 
-    return doctor(Run.of(flags))
+    return doctor(load_options(_options(flags)), Run.of(flags))
 
 
 @app.command(rich_help_panel=SEE)
@@ -252,9 +260,102 @@ def check_workflow(
     return check_workflow(Wanted.of(file, flags), _machine(flags), Run.of(flags))
 
 
+@app.command(rich_help_panel=SERVE)
+@with_flags(*STORE, WORKERS, *TALK)
+def worker(**flags: Any) -> int:  # noqa: ANN401
+    """Make the videos of a service: one worker process per GPU, until Ctrl-C.
+
+    The service starts its own workers; this command adds those of another machine, which needs the same data folder
+    and --database.
+    """
+    from .worker import worker
+
+    return worker(load_options(_options(flags)), flags["workers"], Run.of(flags))
+
+
+JOB = typer.Argument(help="Id of a job.", show_default=False)
+
+
+@jobs.command("list")
+@with_flags(*STORE, JOB_STATES, JOB_LIMIT, *TALK)
+def list_jobs(**flags: Any) -> int:  # noqa: ANN401
+    """List jobs, the newest first."""
+    from .jobs import list_jobs
+
+    return list_jobs(load_options(_options(flags)), flags["state"] or [], flags["limit"], Run.of(flags))
+
+
+@jobs.command("show")
+@with_flags(*STORE, *TALK)
+def show_job(job: Annotated[str, JOB], **flags: Any) -> int:  # noqa: ANN401
+    """Say all that is known of a job."""
+    from .jobs import show_job
+
+    return show_job(load_options(_options(flags)), job, Run.of(flags))
+
+
+@jobs.command("cancel")
+@with_flags(*STORE, *TALK)
+def cancel_job(job: Annotated[list[str], JOB], **flags: Any) -> int:  # noqa: ANN401
+    """End jobs; a running one stops within a step. Finished windows are kept for retry."""
+    from .jobs import act
+
+    return act(load_options(_options(flags)), "cancel", job, Run.of(flags))
+
+
+@jobs.command("pause")
+@with_flags(*STORE, *TALK)
+def pause_job(job: Annotated[list[str], JOB], **flags: Any) -> int:  # noqa: ANN401
+    """Take jobs out of the queue until they are resumed; a running one stops within a step."""
+    from .jobs import act
+
+    return act(load_options(_options(flags)), "pause", job, Run.of(flags))
+
+
+@jobs.command("resume")
+@with_flags(*STORE, *TALK)
+def resume_job(job: Annotated[list[str], JOB], **flags: Any) -> int:  # noqa: ANN401
+    """Put paused jobs back to their places in the queue."""
+    from .jobs import act
+
+    return act(load_options(_options(flags)), "resume", job, Run.of(flags))
+
+
+@jobs.command("retry")
+@with_flags(*STORE, *TALK)
+def retry_job(job: Annotated[list[str], JOB], **flags: Any) -> int:  # noqa: ANN401
+    """Queue failed or cancelled jobs again; they continue after their finished windows."""
+    from .jobs import act
+
+    return act(load_options(_options(flags)), "retry", job, Run.of(flags))
+
+
+@jobs.command("rm")
+@with_flags(*STORE, *TALK)
+def rm_job(job: Annotated[list[str], JOB], **flags: Any) -> int:  # noqa: ANN401
+    """Forget jobs and remove their files; a running one is stopped first."""
+    from .jobs import act
+
+    return act(load_options(_options(flags)), "delete", job, Run.of(flags))
+
+
+@jobs.command("move")
+@with_flags(*STORE, JOB_BEFORE, *TALK)
+def move_job(job: Annotated[str, JOB], **flags: Any) -> int:  # noqa: ANN401
+    """Place a waiting job before another one, or at the end of its priority."""
+    from .jobs import move
+
+    return move(load_options(_options(flags)), job, flags["before"], Run.of(flags))
+
+
 def commands() -> dict[str, Callable[..., int]]:
     """Every command by the words that call it: ``generate``, ``models pull``."""
-    return _commands(app) | _commands(models, "models ") | _commands(workflow, "workflow ")
+    return (
+        _commands(app)
+        | _commands(models, "models ")
+        | _commands(workflow, "workflow ")
+        | _commands(jobs, "jobs ")
+    )
 
 
 def _commands(group: typer.Typer, before: str = "") -> dict[str, Callable[..., int]]:

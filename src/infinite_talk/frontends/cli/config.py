@@ -131,6 +131,8 @@ class Options(BaseSettings):
     max_audio_seconds: float | None = Field(default=None, gt=0)
     max_pixels: int | None = Field(default=None, ge=1)
     crf: int | None = Field(default=None, ge=0, le=51)
+    data_dir: Path | None = None
+    database: str | None = None
 
     def given(self) -> dict[str, Any]:
         """What was said anywhere, by option name."""
@@ -218,7 +220,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 PATHS = {
     *("model", "models_dir", "transformer", "adapter", "vae", "tiny_vae", "text_encoder"),
-    *("tokenizer", "image_encoder", "speech_encoder"),
+    *("tokenizer", "image_encoder", "speech_encoder", "data_dir"),
 }
 """Options that name files."""
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from infinite_talk import CheckpointError
 
+from .config import Options
+from .jobs import store_health
 from .machine import inspect
 from .show import size
 from .talk import Run
@@ -21,14 +23,15 @@ SMALL_GPU = 7.5e9
 """GPU bytes from which it runs with its blocks in host memory."""
 
 
-def doctor(run: Run) -> int:
+def doctor(options: Options, run: Run) -> int:
     """Print the report. Returns 0 when the embedded model runs here, 4 when its files are damaged, else 1."""
     found = inspect(Path.cwd())
     found["embedded_model"] = _embedded()
+    found["service"] = store_health(options)
     found["verdict"] = _verdict(found)
     damaged = not found["embedded_model"]["ok"]
     able = all(found["media"]["encoders"][name] for name in ("libx264", "aac"))
-    found["ok"] = not damaged and able
+    found["ok"] = not damaged and able and (found["service"] is None or found["service"]["ok"])
     run.result(found, "\n".join(_lines(found)))
     return 0 if found["ok"] else 4 if damaged else 1
 
@@ -94,8 +97,18 @@ def _lines(found: dict[str, Any]) -> list[str]:
         + ", ".join(name for name, there in media["encoders"].items() if there),
         "model": state,
     }
+    if found["service"] is not None:
+        rows["jobs"] = _service(found["service"])
     lines = [f"{name + ':':<11}{text}" for name, text in rows.items()]
     return [*lines, "", *_kernels(found), "", *_precisions(found), "", *found["verdict"]]
+
+
+def _service(service: dict[str, Any]) -> str:
+    """The store of jobs in one line."""
+    if not service["ok"]:
+        return f"{service['folder']}: {service['problem']}"
+    counts = ", ".join(f"{count} {state}" for state, count in service["jobs"].items() if count)
+    return f"{service['folder']}: the store is whole, {counts or 'no jobs'}"
 
 
 def _kernels(found: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from infinite_talk import Attention, AudioLayout, Compat, Device, Distilled, Gemm, Precision, Quantization
+from infinite_talk.jobs import State
 
 from .config import StepCacheName
 
@@ -22,8 +23,9 @@ LENGTH = "Length and windows"
 MODELS = "Model files"
 MACHINE = "Machine"
 MEASURE = "Measurement"
+SERVICE = "Service"
 OUTPUT = "Output and control"
-PANELS = (WHAT, PEOPLE, LOOK, SAMPLING, LENGTH, MEASURE, MODELS, MACHINE, OUTPUT)
+PANELS = (WHAT, PEOPLE, LOOK, SAMPLING, LENGTH, MEASURE, MODELS, MACHINE, SERVICE, OUTPUT)
 """Headings of the help, in its order."""
 
 
@@ -448,6 +450,34 @@ WORKFLOW = (
 )
 WORKFLOW_OUTPUT = Flag(
     "output", Path, OUTPUT, "Video to write; default WORKFLOW.mp4 here.", "--output -o", "FILE"
+)
+STORE = (
+    Flag(
+        "data_dir",
+        Path,
+        SERVICE,
+        "Folder with the jobs of a service and their videos; default the user's own.",
+        "--data-dir",
+        "FOLDER",
+    ),
+    Flag(
+        "database",
+        str,
+        SERVICE,
+        "Store of jobs, postgresql://user@host/name; default the SQLite file in the data folder.",
+        "--database",
+        "URL",
+    ),
+)
+JOB_STATES = Flag(
+    "state", list[State], SERVICE, "Only jobs in this state. May be repeated.", "--state", "STATE"
+)
+JOB_LIMIT = Flag(
+    "limit", int, SERVICE, "At most so many, the newest ones. Default 50.", "--limit", default=50
+)
+JOB_BEFORE = Flag("before", str, SERVICE, "The job to place it before; default: the end.", "--before", "JOB")
+WORKERS = Flag(
+    "workers", int, SERVICE, "Worker processes; default one per GPU, or one for the CPU.", "--workers"
 )
 TALK = (
     JSON,

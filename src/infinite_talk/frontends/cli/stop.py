@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic, sleep
 from types import FrameType
 
 from infinite_talk import Cancelled
@@ -38,6 +39,12 @@ class Stop:
         if self.exit_code is not None:
             kind = Terminated if self.exit_code == TERMINATED else Cancelled
             raise kind(f"Stopped: {self._kept}; {self._onward}.")
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for so long, or until asked to stop; for commands that have no steps."""
+        until = monotonic() + seconds
+        while self.exit_code is None and (left := until - monotonic()) > 0:
+            sleep(min(0.1, left))
 
     def ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the form of a signal handler
         """Signal handler."""
