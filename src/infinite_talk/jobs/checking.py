@@ -23,7 +23,9 @@ from pydantic import TypeAdapter
 
 from infinite_talk.errors import InfiniteTalkError, InputError
 from infinite_talk.inputs.files import shown
-from infinite_talk.jobs.facts import PictureFacts, RecipeFacts, SoundFacts
+from infinite_talk.inputs.validate import validate
+from infinite_talk.jobs.facts import PictureFacts, RecipeFacts, SoundFacts, SoundtrackFacts
+from infinite_talk.jobs.paths import rooted
 from infinite_talk.jobs.types import Checked
 from infinite_talk.presets import resolve
 from infinite_talk.request import Request
@@ -35,7 +37,7 @@ MAX_ANSWER = 1_000_000
 """Bytes of JSON that are read from a child, which may be under another's control."""
 _COMMAND: Final = (sys.executable, "-m", "infinite_talk.jobs.inspector")
 _ERRORS: Final = {kind.__name__: kind for kind in InfiniteTalkError.__subclasses__()}
-AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, RecipeFacts, Checked)
+AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, SoundtrackFacts, RecipeFacts, Checked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,7 @@ class Checker:
             UsageError, InputError: as ``read_source`` and ``presets.resolve``; ``path_outside`` for a path that
                 leaves the folder; ``media_limit`` and ``media_crash`` besides.
         """
+        validate(request)
         files = [
             request.image,
             request.video,
@@ -117,6 +120,22 @@ class Checker:
         given = {"request": written, "folder": str(folder)}
         media = request.image or request.video or Path("request")
         return self._ask("order", given, media, Checked, settings)
+
+    def soundtrack(
+        self, folder: Path, request: Request, settings: Settings, frames: int, path: Path
+    ) -> SoundtrackFacts:
+        """Write the sound of the ``frames`` frames of a video that is being made as the file ``path``.
+
+        Args:
+            folder: of the job; all paths of the request are relative to it.
+
+        Raises:
+            InputError: as for ``order``.
+            NoSpaceError: the file cannot be written.
+        """
+        written = TypeAdapter(Request).dump_python(rooted(request, folder), mode="json")
+        given = {"request": written, "frames": frames, "path": str(path)}
+        return self._ask("soundtrack", given, path, SoundtrackFacts, settings)
 
     def recipe(self, path: Path) -> RecipeFacts:
         """Read what a video was made with.

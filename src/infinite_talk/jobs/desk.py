@@ -194,7 +194,7 @@ class Desk:
         profile, chosen = self._settings(settings)
         options = options or NodeOptions()
         options.check(request)
-        self._checked(draft, request, chosen)
+        checked = self._checked(draft, request, chosen)
         with explained(draft.folder):
             for folder in (draft.folder / "inputs", draft.folder, self.folder.jobs):
                 sync(folder)
@@ -205,6 +205,7 @@ class Desk:
             title=title,
             options=options,
             files=tuple(sorted(draft.files, key=lambda file: file.path)),
+            checked=checked,
             extra=dict(extra or {}),
         )
         job = self.store.submit(order, key=key, priority=priority, id=draft.id, most=self.limits.queued)

@@ -60,6 +60,15 @@ class SoundFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SoundtrackFacts:
+    """The sound that a video will have, written as a file of its own."""
+
+    rate: int
+    channels: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeFacts:
     """What a video was made with, from its metadata or the JSON file beside it."""
 

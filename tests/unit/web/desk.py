@@ -51,7 +51,11 @@ class FakeDesk:
         number = len(self.jobs) + 1
         order = fields.pop("order", Order(request=Request(), title=title))
         job = Job(
-            id=f"video_{number:032x}", state=state, order=order, created=BEGAN + timedelta(minutes=number), **fields
+            id=f"video_{number:032x}",
+            state=state,
+            order=order,
+            created=BEGAN + timedelta(minutes=number),
+            **fields,
         )
         self.jobs[job.id] = job
         if state is State.QUEUED:

@@ -24,6 +24,14 @@ QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 """For handlers: no endpoint for programs (they have the HTTP interface), and no veil over what is shown."""
 
 
+TO_RESULT = """(...values) => {
+  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  document.querySelector('#status')?.scrollIntoView({ behavior: still ? 'auto' : 'smooth', block: 'nearest' });
+  return values;
+}"""
+"""On a narrow screen the result is below the form."""
+
+
 @dataclass(frozen=True, slots=True)
 class Create:
     """The components that the rest of the page needs."""
@@ -42,11 +50,11 @@ def build(maker: Maker) -> Create:
         with gr.Column(scale=1, min_width=320):
             found = _inputs(maker, fields)
             estimate, complaint, make = _order(maker, fields)
-        with gr.Column(scale=1, min_width=320):
+        with gr.Column(scale=1, min_width=320, elem_classes="it-result"):
             result = _result(maker)
     ordered = {name: fields[name] for name in Form.names()}
     _connect_files(maker, ordered, found)
-    _connect_estimate(maker, ordered, estimate)
+    _connect_estimate(maker, ordered, estimate, complaint)
     _connect_job(maker, ordered, make, complaint, result, job, seen)
     return Create(ordered, job)
 
@@ -54,12 +62,14 @@ def build(maker: Maker) -> Create:
 def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
     """Picture, voices, trim, places of two people; returns where findings are told."""
     label, found = maker.texts.label, {}
-    with gr.Group(elem_classes="it-part"):
+    with gr.Column(elem_classes="it-part"):
         gr.Markdown(label("step_picture"), elem_classes="it-step")
-        fields["picture"] = AnyFile(label=label("picture"), file_types=["image", "video"], elem_id="picture", height=120)
+        fields["picture"] = AnyFile(
+            label=label("picture"), file_types=["image", "video"], elem_id="picture", height=150
+        )
         found["picture"] = gr.HTML(elem_id="found_picture", padding=True)
         sample_picture = gr.Button(label("sample_picture"), size="sm", elem_id="sample_picture")
-    with gr.Group(elem_classes="it-part"):
+    with gr.Column(elem_classes="it-part"):
         gr.Markdown(label("step_voice"), elem_classes="it-step")
         fields["voice"] = _recording(label("voice"), "voice")
         found["voice"] = gr.HTML(elem_id="found_voice", padding=True)
@@ -69,7 +79,9 @@ def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
                 fields[name] = gr.Number(0, label=label(name), minimum=0, step=0.1, min_width=140)
     with gr.Accordion(label("two_people"), open=False, elem_id="two_people"):
         found["voice2"] = _second_person(maker, fields)
-    sample_picture.click(lambda: maker.sample(maker.options.sample_picture), None, fields["picture"], **QUIETLY)
+    sample_picture.click(
+        lambda: maker.sample(maker.options.sample_picture), None, fields["picture"], **QUIETLY
+    )
     sample_voice.click(lambda: maker.sample(maker.options.sample_voice), None, fields["voice"], **QUIETLY)
     return found
 
@@ -90,18 +102,26 @@ def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:
     with gr.Row():
         for name in ("box_first", "box_second"):
             fields[name] = gr.Textbox(
-                "", label=label(name), info=label("box_help"), placeholder="80,60,420,470", max_lines=1, min_width=140
-            , elem_id=name)
+                "",
+                label=label(name),
+                info=label("box_help"),
+                placeholder="80,60,420,470",
+                max_lines=1,
+                min_width=140,
+                elem_id=name,
+            )
     with gr.Row():
         for name in ("mask_first", "mask_second"):
-            fields[name] = AnyFile(label=label(name), file_types=["image"], height=110, min_width=140, elem_id=name)
+            fields[name] = AnyFile(
+                label=label(name), file_types=["image"], height=150, min_width=140, elem_id=name
+            )
     return found
 
 
 def _order(maker: Maker, fields: dict[str, Any]) -> tuple[gr.HTML, gr.HTML, gr.Button]:
     """Words, preset, options, the estimate and the button."""
     label, choices = maker.texts.label, maker.texts.choices
-    with gr.Group(elem_classes="it-part"):
+    with gr.Column(elem_classes="it-part"):
         gr.Markdown(label("step_make"), elem_classes="it-step")
         fields["prompt"] = gr.Textbox(
             "", label=label("prompt"), info=label("prompt_help"), placeholder=label("prompt_example"), lines=2
@@ -124,7 +144,9 @@ def _options(maker: Maker, fields: dict[str, Any]) -> None:
     profiles = [(label("profile_default"), ""), *((name, name) for name in maker.options.profiles())]
     fields["profile"] = gr.Dropdown(profiles, value="", label=label("profile"), info=label("profile_help"))
     with gr.Row():
-        fields["size"] = gr.Textbox("", label=label("size"), info=label("size_help"), max_lines=1, min_width=150)
+        fields["size"] = gr.Textbox(
+            "", label=label("size"), info=label("size_help"), max_lines=1, min_width=150
+        )
         fields["seed"] = _number(texts, "seed", 42, "seed_help", precision=0)
         fields["steps"] = _number(texts, "steps", 0, "steps_help", precision=0)
         fields["shift"] = _number(texts, "shift", 0, "default_help")
@@ -136,16 +158,25 @@ def _options(maker: Maker, fields: dict[str, Any]) -> None:
     fields["scheduler"] = gr.Textbox("", label=label("scheduler"), info=label("scheduler_help"), max_lines=1)
     with gr.Row():
         caches = [(label("none_chosen"), ""), *((kind.__name__, name) for name, kind in CACHES.items())]
-        fields["step_cache"] = gr.Dropdown(caches, value="", label=label("step_cache"), info=label("step_cache_help"), min_width=150)
+        fields["step_cache"] = gr.Dropdown(
+            caches, value="", label=label("step_cache"), info=label("step_cache_help"), min_width=150
+        )
         few = [(label("none_chosen"), ""), *((str(name), str(name)) for name in Distilled)]
-        fields["distilled"] = gr.Dropdown(few, value="", label=label("distilled"), info=label("distilled_help"), min_width=150)
+        fields["distilled"] = gr.Dropdown(
+            few, value="", label=label("distilled"), info=label("distilled_help"), min_width=150
+        )
     fields["colour_strength"] = gr.Slider(0, 1, value=1, step=0.05, label=label("colour_strength"))
     fields["scene_cuts"] = gr.Checkbox(False, label=label("scene_cuts"))
 
 
 def _number(texts: Any, name: str, value: float, help: str, precision: int | None = None) -> gr.Number:  # noqa: ANN401, A002
     return gr.Number(
-        value, label=texts.label(name), info=texts.label(help), precision=precision, min_width=150, elem_id=name
+        value,
+        label=texts.label(name),
+        info=texts.label(help),
+        precision=precision,
+        min_width=150,
+        elem_id=name,
     )
 
 
@@ -183,7 +214,9 @@ def _connect_files(maker: Maker, fields: dict[str, Any], found: dict[str, gr.HTM
         except InfiniteTalkError as error:
             yield told(texts, language, error)
 
-    def voice(path: Path | None, start: float | None, end: float | None, request: gr.Request) -> Iterator[str]:
+    def voice(
+        path: Path | None, start: float | None, end: float | None, request: gr.Request
+    ) -> Iterator[str]:
         language = language_of(request)
         if path is None:
             yield ""
@@ -197,7 +230,13 @@ def _connect_files(maker: Maker, fields: dict[str, Any], found: dict[str, gr.HTM
 
     late: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last", "concurrency_limit": None}
     watched = [fields["picture"], fields["size"]]
-    gr.on([fields["picture"].change, fields["size"].blur, fields["size"].submit], picture, watched, found["picture"], **late)
+    gr.on(
+        [fields["picture"].change, fields["size"].blur, fields["size"].submit],
+        picture,
+        watched,
+        found["picture"],
+        **late,
+    )
     for name in ("voice", "voice2"):
         watched = [fields[name], fields["trim_start"], fields["trim_end"]]
         gr.on([part.change for part in watched], voice, watched, found[name], **late)
@@ -207,21 +246,39 @@ def _checking(maker: Maker, language: str) -> str:
     return f'<p class="it-dim" role="status">{maker.texts.html(language, "checking")}</p>'
 
 
-def _connect_estimate(maker: Maker, fields: dict[str, Any], estimate: gr.HTML) -> None:
-    def guess(*values: Any, request: gr.Request) -> str:  # noqa: ANN401 - of all fields
-        return maker.estimate(Form.of(values), language_of(request))
+def _connect_estimate(maker: Maker, fields: dict[str, Any], estimate: gr.HTML, complaint: gr.HTML) -> None:
+    def guess(*values: Any, request: gr.Request) -> tuple[str, str]:  # noqa: ANN401 - of all fields
+        return maker.estimate(Form.of(values), language_of(request)), ""
 
-    said = {"picture", "voice", "preset", "trim_start", "trim_end", "steps", "max_frames", "profile", "distilled"}
+    said = {
+        "picture",
+        "voice",
+        "preset",
+        "trim_start",
+        "trim_end",
+        "steps",
+        "max_frames",
+        "profile",
+        "distilled",
+    }
     events = [fields[name].change for name in Form.names() if name in said] + [fields["size"].blur]
+    events.append(page_load())
     gr.on(
         events,
         _with_request(guess),
         list(fields.values()),
-        estimate,
+        [estimate, complaint],
         trigger_mode="always_last",
         concurrency_limit=None,
         **QUIETLY,
     )
+
+
+def page_load() -> Any:  # noqa: ANN401 - an event of Gradio
+    """The event of a visitor's coming, of the page that is being built."""
+    page = gr.context.Context.root_block
+    assert page is not None, "called outside of a page"
+    return page.load
 
 
 def _with_request(handler: Any) -> Any:  # noqa: ANN401 - a function
@@ -263,7 +320,7 @@ def _connect_job(
     handed_in = make.click(
         _with_request(submit), list(fields.values()), [job, complaint], concurrency_limit=None, **QUIETLY
     )
-    handed_in.then(look, [job, seen], shown, **QUIETLY)
+    handed_in.then(look, [job, seen], shown, js=TO_RESULT, **QUIETLY)
     job.change(look_afresh, [job], shown, **QUIETLY)
     result.cancel.click(cancel, [job], None, **QUIETLY).then(look, [job, seen], shown, **QUIETLY)
     result.timer.tick(look, [job, seen], shown, concurrency_limit=None, **QUIETLY)

@@ -14,7 +14,6 @@ from gradio.data_classes import FileData, ListFiles
 
 from infinite_talk import InputError
 
-
 def uploaded(path: str | Path, folder: str | Path) -> Path:
     """The file at ``path``, if it is a regular one within ``folder`` and no link leads out of it.
 
@@ -32,14 +31,12 @@ def uploaded(path: str | Path, folder: str | Path) -> Path:
         raise refusal
     return found
 
-
 def _one(payload: Any, folder: str) -> Path | None:  # noqa: ANN401 - what the browser sent
     if isinstance(payload, ListFiles):
         payload = payload.root[0] if payload.root else None
     if payload is None or not payload.path:
         return None
     return uploaded(payload.path, folder)
-
 
 def _shown(value: str | Path | None) -> FileData | None:
     """A file for the browser; only ever one in the folder of uploads."""
@@ -62,10 +59,10 @@ class AnyFile(gr.File):
         return _shown(value)
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 class Recording(gr.Audio):
     """A recording, uploaded or spoken into the microphone; the handler gets its ``Path``."""
@@ -79,6 +76,7 @@ class Recording(gr.Audio):
         return _shown(value)
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

@@ -37,7 +37,9 @@ class Findings:
             InputError, UsageError: as ``Checker.picture``.
         """
         preview = preview_of(path, size)
-        return self._once(("picture", _stamp(path), size), lambda: self._checker.picture(path, size=size, preview=preview))
+        return self._once(
+            ("picture", _stamp(path), size), lambda: self._checker.picture(path, size=size, preview=preview)
+        )
 
     def sound(self, path: Path, start: float = 0.0, end: float | None = None) -> SoundFacts:
         """Facts of a recording within its trim.
@@ -45,7 +47,9 @@ class Findings:
         Raises:
             InputError: as ``Checker.sound``.
         """
-        return self._once(("sound", _stamp(path), start, end), lambda: self._checker.sound(path, start=start, end=end))
+        return self._once(
+            ("sound", _stamp(path), start, end), lambda: self._checker.sound(path, start=start, end=end)
+        )
 
     def _once(self, key: Hashable, ask: Callable[[], T]) -> T:
         with self._lock:

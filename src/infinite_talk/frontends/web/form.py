@@ -128,7 +128,10 @@ def _whole(name: str, value: float) -> int:
 
 def _speakers(form: Form) -> tuple[Speaker, ...]:
     first, second = parse_box(form.box_first), parse_box(form.box_second)
-    placed = [box is not None or mask is not None for box, mask in ((first, form.mask_first), (second, form.mask_second))]
+    placed = [
+        box is not None or mask is not None
+        for box, mask in ((first, form.mask_first), (second, form.mask_second))
+    ]
     if form.voice2 is None:
         if any(placed):
             raise FormError("box_needs_second")

@@ -15,7 +15,7 @@ from infinite_talk.frontends.web.files import AnyFile
 from infinite_talk.frontends.web.form import fields_of
 from infinite_talk.frontends.web.language import language_of
 from infinite_talk.frontends.web.making import Maker
-from infinite_talk.frontends.web.queue import chosen, perform
+from infinite_talk.frontends.web.waiting import chosen, perform
 from infinite_talk.frontends.web.telling import alert, told
 from infinite_talk.jobs import Job, State
 
@@ -23,7 +23,9 @@ PAGE = 12
 """Videos that are shown at first, and that each press of the button adds."""
 
 
-def build(maker: Maker, create: Create, tab: gr.Tab, open_job: Callable[[gr.HTML], None], tabs: gr.Tabs) -> None:
+def build(
+    maker: Maker, create: Create, tab: gr.Tab, open_job: Callable[[gr.HTML], None], tabs: gr.Tabs
+) -> None:
     """Make the components and connect them. Called within the tab.
 
     Args:
@@ -35,7 +37,13 @@ def build(maker: Maker, create: Create, tab: gr.Tab, open_job: Callable[[gr.HTML
     label = maker.texts.label
     with gr.Row():
         search = gr.Textbox("", label=label("gallery_search"), max_lines=1, elem_id="gallery_search", scale=2)
-        file = AnyFile(label=label("reuse_upload"), file_types=[".mp4", ".json"], height=110, elem_id="reuse_file", scale=1)
+        file = AnyFile(
+            label=label("reuse_upload"),
+            file_types=[".mp4", ".json"],
+            height=150,
+            elem_id="reuse_file",
+            scale=1,
+        )
     said = gr.HTML(elem_id="gallery_said")
     videos = gr.HTML(elem_id="gallery", js_on_load=ACTS)
     more = gr.Button(label("gallery_more"), visible=False, elem_id="gallery_more")
@@ -119,6 +127,8 @@ def opener(maker: Maker, create: Create, tabs: gr.Tabs, said: gr.HTML) -> Callab
         return [gr.Tabs(selected="create"), gr.skip(), message, *updates(create, written, job.order.extra)]
 
     def connect(jobs: gr.HTML) -> None:
-        jobs.submit(go, None, [tabs, create.job, said, *create.fields.values()], concurrency_limit=None, **QUIETLY)
+        jobs.submit(
+            go, None, [tabs, create.job, said, *create.fields.values()], concurrency_limit=None, **QUIETLY
+        )
 
     return connect

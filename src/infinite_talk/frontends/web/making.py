@@ -57,19 +57,23 @@ class Maker:
 
     def estimate(self, form: Form, language: str) -> str:
         """What will be made and how long it takes, as HTML; a hint while something is missing."""
+        about = _dim(self.texts.html(language, f"preset_{Preset(form.preset).name.lower()}_help"))
+        return about + "".join(map(_dim, self._outlook(form, language)))
+
+    def _outlook(self, form: Form, language: str) -> list[str]:
         if form.picture is None or form.voice is None:
-            return _dim(self.texts.html(language, "estimate_later"))
+            return [self.texts.html(language, "estimate_later")]
         try:
             request, settings = self.wanted(form)
             guess = self._guess(form, request, settings)
         except FormError as error:
-            return _dim(self.texts.html(language, error.code, **error.values))
+            return [self.texts.html(language, error.code, **error.values)]
         except InfiniteTalkError as error:
-            return _dim(self.texts.html(language, "estimate_none", reason=error.message))
+            return [self.texts.html(language, "estimate_none", reason=error.message)]
         lines = [self._estimated(guess, language)]
         if waiting := self._waiting():
             lines.append(self.texts.html(language, "estimate_queue", count=waiting))
-        return "".join(map(_dim, lines))
+        return lines
 
     def _guess(self, form: Form, request: Request, settings: Settings | str) -> Estimate:
         if self.options.estimate is not None:

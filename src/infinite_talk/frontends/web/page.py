@@ -9,7 +9,7 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI
 
-from infinite_talk.frontends.web import create, gallery, queue
+from infinite_talk.frontends.web import create, gallery, waiting
 from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.finding import ROOT
 from infinite_talk.frontends.web.options import PageOptions
@@ -32,7 +32,7 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
     maker = Maker(desk, options)
     label = maker.texts.label
     with gr.Blocks(
-        title=label("title"), analytics_enabled=False, delete_cache=(DAY // 24, DAY), fill_width=False
+        title="Infinite Talk", analytics_enabled=False, delete_cache=(DAY // 24, DAY), fill_width=False
     ) as page:
         gr.HTML(_head(maker.texts), elem_id="head")
         said = gr.HTML(elem_id="said")
@@ -42,7 +42,7 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
                 made = create.build(maker)
             connect = gallery.opener(maker, made, tabs, said)
             with gr.Tab(label("tab_queue"), id="queue") as tab:
-                queue.build(maker, tab, timer, connect)
+                waiting.build(maker, tab, timer, connect)
             with gr.Tab(label("tab_gallery"), id="gallery") as tab:
                 gallery.build(maker, made, tab, connect, tabs)
             for section in options.sections:
@@ -75,14 +75,22 @@ def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
         mcp_server=False,
         i18n=Texts.load().translations(),
         theme=theme(),
-        css=_own("style.css"),
-        head=f"<script>{_own('page.js')}</script>",
+        # Not as ``css``: Gradio would put its container before every rule, and ours look at the language of the document.
+        head=f"<style>{_own('style.css')}</style><script>{_own('page.js')}</script>",
     )
 
 
 def theme() -> gr.themes.Base:
     """The look, with the fonts that the visitor's system has: nothing is fetched from elsewhere."""
-    sans = ["system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
+    sans = [
+        "system-ui",
+        "-apple-system",
+        "Segoe UI",
+        "PingFang SC",
+        "Microsoft YaHei",
+        "Noto Sans CJK SC",
+        "sans-serif",
+    ]
     return gr.themes.Base(
         primary_hue=gr.themes.colors.sky,
         neutral_hue=gr.themes.colors.slate,
@@ -91,6 +99,13 @@ def theme() -> gr.themes.Base:
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
     ).set(
         # White on the theme's own blue has a contrast of 2.8; on this one of 5.9 (WCAG 2.2 asks for 4.5).
+        color_accent="*primary_700",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover="*primary_800",
@@ -102,7 +117,9 @@ def theme() -> gr.themes.Base:
 
 def _head(texts: Texts) -> str:
     """Name, what it does, languages and theme. In both languages, as the browser shows the right one at once."""
-    motto = "".join(f'<span lang="{language}">{texts.say(language, "motto")}</span>' for language in LANGUAGES)
+    motto = "".join(
+        f'<span lang="{language}">{texts.say(language, "motto")}</span>' for language in LANGUAGES
+    )
     theme_button = "".join(
         f'<span lang="{language}">{texts.say(language, "theme_switch")}</span>' for language in LANGUAGES
     )
