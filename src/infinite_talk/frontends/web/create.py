@@ -17,7 +17,7 @@ from infinite_talk.frontends.web.form import CACHES, Form
 from infinite_talk.frontends.web.language import language_of
 from infinite_talk.frontends.web.making import Maker, trim_of
 from infinite_talk.frontends.web.telling import told
-from infinite_talk.jobs import Job, State
+from infinite_talk.jobs import Job
 from infinite_talk.jobs.desk import DEFAULT
 
 QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -40,6 +40,8 @@ class Create:
     """By name, in the order of ``Form``."""
     job: gr.BrowserState
     """Id of the job that is shown; the browser remembers it."""
+    timer: gr.Timer
+    """Runs while that job does."""
 
 
 def build(maker: Maker) -> Create:
@@ -56,7 +58,7 @@ def build(maker: Maker) -> Create:
     _connect_files(maker, ordered, found)
     _connect_estimate(maker, ordered, estimate, complaint)
     _connect_job(maker, ordered, make, complaint, result, job, seen)
-    return Create(ordered, job)
+    return Create(ordered, job, result.timer)
 
 
 def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
@@ -199,25 +201,27 @@ class _Result:
 
 
 def _result(maker: Maker) -> _Result:
-    empty = gr.HTML(_empty(maker), elem_id="status")
+    empty = gr.HTML(f'<div class="it-empty">{maker.texts.label("result_empty")}</div>', elem_id="status")
     player = gr.HTML(elem_id="result")
     cancel = gr.Button(maker.texts.label("cancel"), visible=False, variant="stop", elem_id="cancel")
-    return _Result(empty, player, cancel, gr.Timer(maker.options.every))
+    return _Result(empty, player, cancel, gr.Timer(maker.options.every, active=False))
 
 
-def _empty(maker: Maker) -> str:
-    return f'<div class="it-empty">{maker.texts.label("result_empty")}</div>'
+def _empty(maker: Maker, language: str) -> str:
+    return f'<div class="it-empty">{maker.texts.html(language, "result_empty")}</div>'
 
 
 def _connect_files(maker: Maker, fields: dict[str, Any], found: dict[str, gr.HTML]) -> None:
     def picture(path: object, size: str | None, request: gr.Request) -> Iterator[str]:
-        return _telling(
+        yield from _telling(
             maker, path, request, lambda language, file: maker.found_picture(file, size, language)
         )
 
     def voice(path: object, start: float | None, end: float | None, request: gr.Request) -> Iterator[str]:
         trim = trim_of(Form(trim_start=start or 0.0, trim_end=end or 0.0))
-        return _telling(maker, path, request, lambda language, file: maker.found_sound(file, trim, language))
+        yield from _telling(
+            maker, path, request, lambda language, file: maker.found_sound(file, trim, language)
+        )
 
     late: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last", "concurrency_limit": None}
     watched = [fields["picture"], fields["size"]]
@@ -302,7 +306,7 @@ def _connect_job(
     job: gr.BrowserState,
     seen: gr.State,
 ) -> None:
-    shown = [result.status, result.player, result.cancel, seen]
+    shown = [result.status, result.player, result.cancel, result.timer, seen]
 
     def submit(*values: Any, request: gr.Request) -> tuple[Any, Any]:  # noqa: ANN401 - of all fields
         try:
@@ -316,41 +320,55 @@ def _connect_job(
     def look_afresh(known: str, request: gr.Request) -> Sequence[Any]:
         return show(maker, known, "", language_of(request))
 
-    def cancel(known: str) -> None:
-        if known:
+    def cancel(known: str, request: gr.Request) -> str:
+        try:
             maker.desk.cancel(known)
+        except InfiniteTalkError as error:
+            return told(maker.texts, language_of(request), error)
+        return ""
 
+    now = {**QUIETLY, "queue": False}  # one short request, where the queue takes two and a stream
     handed_in = make.click(
         _with_request(submit), list(fields.values()), [job, complaint], concurrency_limit=None, **QUIETLY
     )
-    handed_in.then(look, [job, seen], shown, js=TO_RESULT, **QUIETLY)
-    job.change(look_afresh, [job], shown, **QUIETLY)
-    result.cancel.click(cancel, [job], None, **QUIETLY).then(look, [job, seen], shown, **QUIETLY)
-    result.timer.tick(look, [job, seen], shown, concurrency_limit=None, **QUIETLY)
+    handed_in.then(look, [job, seen], shown, js=TO_RESULT, **now)
+    job.change(look_afresh, [job], shown, **now)
+    page_load()(look_afresh, [job], shown, **now)
+    result.cancel.click(cancel, [job], complaint, **now).then(look, [job, seen], shown, **now)
+    result.timer.tick(look, [job, seen], shown, **now)
 
 
-def show(maker: Maker, known: str, last: str, language: str) -> Sequence[Any]:
-    """Progress, player, the button Cancel, and what is shown now; nothing of what has not changed.
+def show(maker: Maker, known: object, last: str, language: str) -> Sequence[Any]:
+    """Progress, player, the button Cancel, the timer, and what is shown now; nothing of what has not changed.
 
     Args:
-        known: id of the job.
-        last: what the player showed before, as this function returned it.
+        known: id of the job; a browser may send anything.
+        last: what was shown before, as this function returned it.
     """
-    if not known:
-        return (_empty(maker), "", gr.update(visible=False), "") if last else (gr.skip(),) * 4
+    if not known or not isinstance(known, str):
+        if not last:
+            return (gr.skip(),) * 5
+        return _empty(maker, language), "", gr.update(visible=False), gr.Timer(active=False), ""
     cards = Cards(maker.texts, language, maker.options.videos)
     try:
         job = maker.desk.get(known)
     except InfiniteTalkError as error:
-        return told(maker.texts, language, error), "", gr.update(visible=False), "gone"
-    now = kind_of(job)
-    player = gr.skip() if now == last else cards.player(job)
-    return cards.progress(job), player, gr.update(visible=not job.state.ended), now
+        told_so = told(maker.texts, language, error)
+        return told_so, "", gr.update(visible=False), gr.Timer(active=False), "gone"
+    now, going_on = kind_of(job), not job.state.ended
+    if now == last:
+        return cards.progress(job), gr.skip(), gr.skip(), gr.skip(), now
+    return (
+        cards.progress(job),
+        cards.player(job),
+        gr.update(visible=going_on),
+        gr.Timer(active=going_on),
+        now,
+    )
 
 
 def kind_of(job: Job) -> str:
     """What a job's player shows; as long as it is the same, the player is left alone, so that it goes on playing."""
-    if job.state is State.COMPLETED:
-        return f"{job.id} finished"
-    growing = bool(job.progress.window) and job.state is not State.FAILED
-    return f"{job.id} {'growing' if growing else 'waiting'}"
+    if job.state.ended:
+        return f"{job.id} {job.state}"
+    return f"{job.id} {'growing' if job.progress.window else 'waiting'}"

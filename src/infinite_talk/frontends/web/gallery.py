@@ -14,7 +14,7 @@ from infinite_talk.frontends.web.files import file_field
 from infinite_talk.frontends.web.form import fields_of
 from infinite_talk.frontends.web.language import language_of
 from infinite_talk.frontends.web.making import Maker
-from infinite_talk.frontends.web.telling import alert, told
+from infinite_talk.frontends.web.telling import told
 from infinite_talk.frontends.web.waiting import chosen, perform
 from infinite_talk.jobs import Job, State
 
@@ -112,23 +112,27 @@ def opener(maker: Maker, create: Create, tabs: gr.Tabs, said: gr.HTML) -> Callab
 
     def go(event: gr.EventData, request: gr.Request) -> list[Any]:
         act, known = chosen(event._data)
-        stay = [gr.skip()] * (len(create.fields) + 3)
+        stay = [gr.skip()] * (len(create.fields) + 4)
         if act == "show":
-            return [gr.Tabs(selected="create"), known, "", *stay[3:]]
+            return [gr.Tabs(selected="create"), known, gr.Timer(active=True), "", *stay[4:]]
         if act != "reuse":
             return stay
         language = language_of(request)
         try:
             job = maker.desk.get(known)
         except InfiniteTalkError as error:
-            return [gr.skip(), gr.skip(), alert(told(maker.texts, language, error)), *stay[3:]]
+            return [*stay[:3], told(maker.texts, language, error), *stay[4:]]
         written = requests.dump_python(job.order.request, mode="json")
         message = reused(maker, language, job.order.title or job.id)
-        return [gr.Tabs(selected="create"), gr.skip(), message, *updates(create, written, job.order.extra)]
+        return [gr.Tabs(selected="create"), *stay[1:3], message, *updates(create, written, job.order.extra)]
 
     def connect(jobs: gr.HTML) -> None:
         jobs.submit(
-            go, None, [tabs, create.job, said, *create.fields.values()], concurrency_limit=None, **QUIETLY
+            go,
+            None,
+            [tabs, create.job, create.timer, said, *create.fields.values()],
+            concurrency_limit=None,
+            **QUIETLY,
         )
 
     return connect
