@@ -51,8 +51,14 @@ class Person:
         return Texts.load().entries[key][self.language]
 
     def give(self, what: str, file: Path) -> None:
-        """Drop a file on one of the page's fields: the ``elem_id`` of ``picture``, ``voice`` and so on."""
-        self.page.locator(f"#{what} input[type=file]").first.set_input_files(file)
+        """Drop a file on one of the page's fields: the ``elem_id`` of ``picture``, ``voice`` and so on.
+
+        A field that has one already is cleared first, as Gradio asks of people.
+        """
+        field = self.page.locator(f"#{what}")
+        if not field.locator("input[type=file]").count():
+            field.get_by_role("button", name=re.compile("^(Clear|清除|清空)")).first.click()
+        field.locator("input[type=file]").first.set_input_files(file)
 
     def state(self, state: str, timeout: int = FINISHING) -> None:
         """Wait until the job that is shown in Create is in ``state``."""

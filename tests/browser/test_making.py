@@ -11,7 +11,7 @@ from .person import Person
 
 @pytest.fixture
 def short(tmp_path):
-    return media.voice(tmp_path, 0.6, "hello.wav")
+    return media.voice(tmp_path, 0.4, "hello.wav")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_three_actions_make_a_video(visit, short):
     person.button("make").click()
     person.state("completed")
     visitor.picture("create-finished")
-    assert plays(person) == pytest.approx(0.6, abs=0.1)
+    assert plays(person) == pytest.approx(0.4, abs=0.1)
     with visitor.page.expect_download() as download:
         visitor.page.get_by_role("link", name=person.say("download")).locator("visible=true").first.click()
     assert download.value.path().read_bytes()[4:8] == b"ftyp"
