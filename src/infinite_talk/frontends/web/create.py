@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import gradio as gr
 from infinite_talk import AudioLayout, Distilled, InfiniteTalkError
 from infinite_talk.frontends.presets import Preset
 from infinite_talk.frontends.web.cards import Cards
-from infinite_talk.frontends.web.files import AnyFile, Recording
-from infinite_talk.frontends.web.finding import picture_html, sound_html
+from infinite_talk.frontends.web.files import file_field, voice_field
 from infinite_talk.frontends.web.form import CACHES, Form
 from infinite_talk.frontends.web.language import language_of
-from infinite_talk.frontends.web.making import Maker, size_of, trim_of
+from infinite_talk.frontends.web.making import Maker, trim_of
 from infinite_talk.frontends.web.telling import told
-from infinite_talk.jobs import Job, State
+from infinite_talk.jobs import Job
+from infinite_talk.jobs.desk import DEFAULT
 
 QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """For handlers: no endpoint for programs (they have the HTTP interface), and no veil over what is shown."""
@@ -40,6 +40,8 @@ class Create:
     """By name, in the order of ``Form``."""
     job: gr.BrowserState
     """Id of the job that is shown; the browser remembers it."""
+    timer: gr.Timer
+    """Runs while that job does."""
 
 
 def build(maker: Maker) -> Create:
@@ -52,11 +54,11 @@ def build(maker: Maker) -> Create:
             estimate, complaint, make = _order(maker, fields)
         with gr.Column(scale=1, min_width=320, elem_classes="it-result"):
             result = _result(maker)
-    ordered = {name: fields[name] for name in Form.names()}
+    ordered = {name: fields[name] for name in Form.names()} | maker.more
     _connect_files(maker, ordered, found)
     _connect_estimate(maker, ordered, estimate, complaint)
     _connect_job(maker, ordered, make, complaint, result, job, seen)
-    return Create(ordered, job)
+    return Create(ordered, job, result.timer)
 
 
 def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
@@ -64,7 +66,7 @@ def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
     label, found = maker.texts.label, {}
     with gr.Column(elem_classes="it-part"):
         gr.Markdown(label("step_picture"), elem_classes="it-step")
-        fields["picture"] = AnyFile(
+        fields["picture"] = file_field(
             label=label("picture"), file_types=["image", "video"], elem_id="picture", height=150
         )
         found["picture"] = gr.HTML(elem_id="found_picture", padding=True)
@@ -86,8 +88,8 @@ def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
     return found
 
 
-def _recording(label: Any, name: str) -> Recording:  # noqa: ANN401 - a marker of Gradio
-    return Recording(label=label, sources=["upload", "microphone"], type="filepath", elem_id=name, buttons=[])
+def _recording(label: Any, name: str) -> gr.Audio:  # noqa: ANN401 - a marker of Gradio
+    return voice_field(label=label, sources=["upload", "microphone"], elem_id=name, buttons=[])
 
 
 def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:
@@ -112,7 +114,7 @@ def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:
             )
     with gr.Row():
         for name in ("mask_first", "mask_second"):
-            fields[name] = AnyFile(
+            fields[name] = file_field(
                 label=label(name), file_types=["image"], height=150, min_width=140, elem_id=name
             )
     return found
@@ -141,8 +143,10 @@ def _options(maker: Maker, fields: dict[str, Any]) -> None:
     label, texts = maker.texts.label, maker.texts
     fields["negative_prompt"] = gr.Textbox("", label=label("negative_prompt"), lines=2)
     fields["title"] = gr.Textbox("", label=label("settings_title"), max_lines=1, max_length=200)
-    profiles = [(label("profile_default"), ""), *((name, name) for name in maker.options.profiles())]
-    fields["profile"] = gr.Dropdown(profiles, value="", label=label("profile"), info=label("profile_help"))
+    fields["profile"] = gr.Dropdown(
+        _profiles(maker), value="", label=label("profile"), info=label("profile_help"), elem_id="profile"
+    )
+    page_load()(lambda: gr.update(choices=_profiles(maker)), None, fields["profile"], **QUIETLY)
     with gr.Row():
         fields["size"] = gr.Textbox(
             "", label=label("size"), info=label("size_help"), max_lines=1, min_width=150
@@ -167,6 +171,14 @@ def _options(maker: Maker, fields: dict[str, Any]) -> None:
         )
     fields["colour_strength"] = gr.Slider(0, 1, value=1, step=0.05, label=label("colour_strength"))
     fields["scene_cuts"] = gr.Checkbox(False, label=label("scene_cuts"))
+    if maker.options.more is not None:
+        maker.more.update(maker.options.more.build())
+
+
+def _profiles(maker: Maker) -> list[tuple[Any, str]]:
+    """What can be chosen: the settings of the tab Models, by name."""
+    names = sorted(name for name in maker.desk.store.profiles() if name != DEFAULT)
+    return [(maker.texts.label("profile_default"), ""), *((name, name) for name in names)]
 
 
 def _number(texts: Any, name: str, value: float, help: str, precision: int | None = None) -> gr.Number:  # noqa: ANN401, A002
@@ -189,44 +201,27 @@ class _Result:
 
 
 def _result(maker: Maker) -> _Result:
-    empty = gr.HTML(_empty(maker), elem_id="status")
+    empty = gr.HTML(f'<div class="it-empty">{maker.texts.label("result_empty")}</div>', elem_id="status")
     player = gr.HTML(elem_id="result")
     cancel = gr.Button(maker.texts.label("cancel"), visible=False, variant="stop", elem_id="cancel")
-    return _Result(empty, player, cancel, gr.Timer(maker.options.every))
+    return _Result(empty, player, cancel, gr.Timer(maker.options.every, active=False))
 
 
-def _empty(maker: Maker) -> str:
-    return f'<div class="it-empty">{maker.texts.label("result_empty")}</div>'
+def _empty(maker: Maker, language: str) -> str:
+    return f'<div class="it-empty">{maker.texts.html(language, "result_empty")}</div>'
 
 
 def _connect_files(maker: Maker, fields: dict[str, Any], found: dict[str, gr.HTML]) -> None:
-    texts = maker.texts
+    def picture(path: object, size: str | None, request: gr.Request) -> Iterator[str]:
+        yield from _telling(
+            maker, path, request, lambda language, file: maker.found_picture(file, size, language)
+        )
 
-    def picture(path: Path | None, size: str, request: gr.Request) -> Iterator[str]:
-        language = language_of(request)
-        if path is None:
-            yield ""
-            return
-        yield _checking(maker, language)
-        wanted = size_of(Form(size=size or ""))
-        try:
-            yield picture_html(texts, language, path, maker.findings.picture(path, wanted), wanted)
-        except InfiniteTalkError as error:
-            yield told(texts, language, error)
-
-    def voice(
-        path: Path | None, start: float | None, end: float | None, request: gr.Request
-    ) -> Iterator[str]:
-        language = language_of(request)
-        if path is None:
-            yield ""
-            return
-        yield _checking(maker, language)
+    def voice(path: object, start: float | None, end: float | None, request: gr.Request) -> Iterator[str]:
         trim = trim_of(Form(trim_start=start or 0.0, trim_end=end or 0.0))
-        try:
-            yield sound_html(texts, language, maker.findings.sound(path, *trim))
-        except InfiniteTalkError as error:
-            yield told(texts, language, error)
+        yield from _telling(
+            maker, path, request, lambda language, file: maker.found_sound(file, trim, language)
+        )
 
     late: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last", "concurrency_limit": None}
     watched = [fields["picture"], fields["size"]]
@@ -242,13 +237,25 @@ def _connect_files(maker: Maker, fields: dict[str, Any], found: dict[str, gr.HTM
         gr.on([part.change for part in watched], voice, watched, found[name], **late)
 
 
-def _checking(maker: Maker, language: str) -> str:
-    return f'<p class="it-dim" role="status">{maker.texts.html(language, "checking")}</p>'
+def _telling(
+    maker: Maker, path: object, request: gr.Request, tell: Callable[[str, Path], str]
+) -> Iterator[str]:
+    """That a file is being looked at, then what is in it."""
+    language = language_of(request)
+    try:
+        file = maker.uploaded(path)
+        if file is None:
+            yield ""
+            return
+        yield f'<p class="it-dim" role="status">{maker.texts.html(language, "checking")}</p>'
+        yield tell(language, file)
+    except InfiniteTalkError as error:
+        yield told(maker.texts, language, error)
 
 
 def _connect_estimate(maker: Maker, fields: dict[str, Any], estimate: gr.HTML, complaint: gr.HTML) -> None:
     def guess(*values: Any, request: gr.Request) -> tuple[str, str]:  # noqa: ANN401 - of all fields
-        return maker.estimate(Form.of(values), language_of(request)), ""
+        return maker.estimate(values, language_of(request)), ""
 
     said = {
         "picture",
@@ -299,11 +306,11 @@ def _connect_job(
     job: gr.BrowserState,
     seen: gr.State,
 ) -> None:
-    shown = [result.status, result.player, result.cancel, seen]
+    shown = [result.status, result.player, result.cancel, result.timer, seen]
 
     def submit(*values: Any, request: gr.Request) -> tuple[Any, Any]:  # noqa: ANN401 - of all fields
         try:
-            return maker.submit(Form.of(values)).id, ""
+            return maker.submit(values).id, ""
         except InfiniteTalkError as error:
             return gr.skip(), maker.complaint(error, language_of(request))
 
@@ -313,41 +320,55 @@ def _connect_job(
     def look_afresh(known: str, request: gr.Request) -> Sequence[Any]:
         return show(maker, known, "", language_of(request))
 
-    def cancel(known: str) -> None:
-        if known:
+    def cancel(known: str, request: gr.Request) -> str:
+        try:
             maker.desk.cancel(known)
+        except InfiniteTalkError as error:
+            return told(maker.texts, language_of(request), error)
+        return ""
 
+    now = {**QUIETLY, "queue": False}  # one short request, where the queue takes two and a stream
     handed_in = make.click(
         _with_request(submit), list(fields.values()), [job, complaint], concurrency_limit=None, **QUIETLY
     )
-    handed_in.then(look, [job, seen], shown, js=TO_RESULT, **QUIETLY)
-    job.change(look_afresh, [job], shown, **QUIETLY)
-    result.cancel.click(cancel, [job], None, **QUIETLY).then(look, [job, seen], shown, **QUIETLY)
-    result.timer.tick(look, [job, seen], shown, concurrency_limit=None, **QUIETLY)
+    handed_in.then(look, [job, seen], shown, js=TO_RESULT, **now)
+    job.change(look_afresh, [job], shown, **now)
+    page_load()(look_afresh, [job], shown, **now)
+    result.cancel.click(cancel, [job], complaint, **now).then(look, [job, seen], shown, **now)
+    result.timer.tick(look, [job, seen], shown, **now)
 
 
-def show(maker: Maker, known: str, last: str, language: str) -> Sequence[Any]:
-    """Progress, player, the button Cancel, and what is shown now; nothing of what has not changed.
+def show(maker: Maker, known: object, last: str, language: str) -> Sequence[Any]:
+    """Progress, player, the button Cancel, the timer, and what is shown now; nothing of what has not changed.
 
     Args:
-        known: id of the job.
-        last: what the player showed before, as this function returned it.
+        known: id of the job; a browser may send anything.
+        last: what was shown before, as this function returned it.
     """
-    if not known:
-        return (_empty(maker), "", gr.update(visible=False), "") if last else (gr.skip(),) * 4
+    if not known or not isinstance(known, str):
+        if not last:
+            return (gr.skip(),) * 5
+        return _empty(maker, language), "", gr.update(visible=False), gr.Timer(active=False), ""
     cards = Cards(maker.texts, language, maker.options.videos)
     try:
         job = maker.desk.get(known)
     except InfiniteTalkError as error:
-        return told(maker.texts, language, error), "", gr.update(visible=False), "gone"
-    now = kind_of(job)
-    player = gr.skip() if now == last else cards.player(job)
-    return cards.progress(job), player, gr.update(visible=not job.state.ended), now
+        told_so = told(maker.texts, language, error)
+        return told_so, "", gr.update(visible=False), gr.Timer(active=False), "gone"
+    now, going_on = kind_of(job), not job.state.ended
+    if now == last:
+        return cards.progress(job), gr.skip(), gr.skip(), gr.skip(), now
+    return (
+        cards.progress(job),
+        cards.player(job),
+        gr.update(visible=going_on),
+        gr.Timer(active=going_on),
+        now,
+    )
 
 
 def kind_of(job: Job) -> str:
     """What a job's player shows; as long as it is the same, the player is left alone, so that it goes on playing."""
-    if job.state is State.COMPLETED:
-        return f"{job.id} finished"
-    growing = bool(job.progress.window) and job.state is not State.FAILED
-    return f"{job.id} {'growing' if growing else 'waiting'}"
+    if job.state.ended:
+        return f"{job.id} {job.state}"
+    return f"{job.id} {'growing' if job.progress.window else 'waiting'}"

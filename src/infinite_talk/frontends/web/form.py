@@ -25,6 +25,10 @@ from infinite_talk.frontends.presets import Preset
 CACHES = {"teacache": TeaCache, "magcache": MagCache, "easycache": EasyCache}
 
 
+FILES = ("picture", "voice", "voice2", "mask_first", "mask_second")
+"""Fields that hold a file."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """Values of the fields, in their order on the page. 0 and ``""`` leave a choice to the preset or the model."""
@@ -68,8 +72,11 @@ class Form:
     @classmethod
     def of(cls, values: tuple[Any, ...]) -> Form:
         """From the fields' values in order; an emptied field counts as not filled in."""
-        given = zip(fields(cls), values, strict=True)
-        return cls(**{f.name: f.default if value is None else value for f, value in given})
+        given: dict[str, Any] = {
+            field.name: field.default if value is None else value
+            for field, value in zip(fields(cls), values, strict=True)
+        }
+        return cls(**given)
 
 
 class FormError(UsageError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,12 +10,12 @@ import gradio as gr
 from infinite_talk import InfiniteTalkError
 from infinite_talk.frontends.web.cards import ACTS, Cards
 from infinite_talk.frontends.web.create import QUIETLY, Create
-from infinite_talk.frontends.web.files import AnyFile
+from infinite_talk.frontends.web.files import file_field
 from infinite_talk.frontends.web.form import fields_of
 from infinite_talk.frontends.web.language import language_of
 from infinite_talk.frontends.web.making import Maker
+from infinite_talk.frontends.web.telling import told
 from infinite_talk.frontends.web.waiting import chosen, perform
-from infinite_talk.frontends.web.telling import alert, told
 from infinite_talk.jobs import Job, State
 
 PAGE = 12
@@ -37,7 +36,7 @@ def build(
     label = maker.texts.label
     with gr.Row():
         search = gr.Textbox("", label=label("gallery_search"), max_lines=1, elem_id="gallery_search", scale=2)
-        file = AnyFile(
+        file = file_field(
             label=label("reuse_upload"),
             file_types=[".mp4", ".json"],
             height=150,
@@ -57,15 +56,16 @@ def build(
     def act(event: gr.EventData, request: gr.Request) -> str:
         return perform(maker, event._data, language_of(request))
 
-    def take_over(path: Path | None, request: gr.Request) -> list[Any]:
+    def take_over(path: object, request: gr.Request) -> list[Any]:
         language = language_of(request)
-        if path is None:
-            return [gr.skip()] * (len(create.fields) + 2)
         try:
-            written = maker.options.checker.recipe(path).request
+            file = maker.uploaded(path)
+            if file is None:
+                return [gr.skip()] * (len(create.fields) + 2)
+            written = maker.options.checker.recipe(file).request
         except InfiniteTalkError as error:
             return [told(maker.texts, language, error), gr.skip(), *[gr.skip()] * len(create.fields)]
-        return [reused(maker, language, path.name), gr.Tabs(selected="create"), *updates(create, written, {})]
+        return [reused(maker, language, file.name), gr.Tabs(selected="create"), *updates(create, written, {})]
 
     shown, asked = [videos, more], [search, count]
     tab.select(draw, asked, shown, concurrency_limit=None, **QUIETLY)
@@ -112,23 +112,27 @@ def opener(maker: Maker, create: Create, tabs: gr.Tabs, said: gr.HTML) -> Callab
 
     def go(event: gr.EventData, request: gr.Request) -> list[Any]:
         act, known = chosen(event._data)
-        stay = [gr.skip()] * (len(create.fields) + 3)
+        stay = [gr.skip()] * (len(create.fields) + 4)
         if act == "show":
-            return [gr.Tabs(selected="create"), known, "", *stay[3:]]
+            return [gr.Tabs(selected="create"), known, gr.Timer(active=True), "", *stay[4:]]
         if act != "reuse":
             return stay
         language = language_of(request)
         try:
             job = maker.desk.get(known)
         except InfiniteTalkError as error:
-            return [gr.skip(), gr.skip(), alert(told(maker.texts, language, error)), *stay[3:]]
+            return [*stay[:3], told(maker.texts, language, error), *stay[4:]]
         written = requests.dump_python(job.order.request, mode="json")
         message = reused(maker, language, job.order.title or job.id)
-        return [gr.Tabs(selected="create"), gr.skip(), message, *updates(create, written, job.order.extra)]
+        return [gr.Tabs(selected="create"), *stay[1:3], message, *updates(create, written, job.order.extra)]
 
     def connect(jobs: gr.HTML) -> None:
         jobs.submit(
-            go, None, [tabs, create.job, said, *create.fields.values()], concurrency_limit=None, **QUIETLY
+            go,
+            None,
+            [tabs, create.job, create.timer, said, *create.fields.values()],
+            concurrency_limit=None,
+            **QUIETLY,
         )
 
     return connect

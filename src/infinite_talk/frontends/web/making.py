@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from infinite_talk import InfiniteTalkError, Request, Settings
 from infinite_talk.frontends.presets import Preset, apply_preset
-from infinite_talk.frontends.web.finding import Findings
-from infinite_talk.frontends.web.form import Form, FormError, request_of
+from infinite_talk.frontends.web.files import uploaded
+from infinite_talk.frontends.web.finding import Findings, picture_html, sound_html
+from infinite_talk.frontends.web.form import FILES, Form, FormError, request_of
 from infinite_talk.frontends.web.options import Estimate, PageOptions
 from infinite_talk.frontends.web.telling import alert, amount, duration, number, told
 from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs import Job, State
-from infinite_talk.jobs.desk import Desk, Draft
+from infinite_talk.jobs.desk import DEFAULT, Desk, Draft
 
 PIECE = 1 << 20
 """Bytes of a file that are in memory at a time."""
@@ -26,26 +28,78 @@ class Maker:
     def __init__(self, desk: Desk, options: PageOptions) -> None:
         self.desk, self.options = desk, options
         self.texts, self.findings = Texts.load(), Findings(options.checker)
+        self.more: dict[str, Any] = {}
+        """Components that ``PageOptions.more`` has added to the form, by name."""
+
+    def uploaded(self, path: object) -> Path | None:
+        """A path that a browser sent, if it is of an upload; see ``files.uploaded``."""
+        return uploaded(path, self.options.uploads)
+
+    def form(self, values: Sequence[Any]) -> Form:
+        """The form, of the values of all its fields in order.
+
+        Raises:
+            InputError: ``file_outside``.
+        """
+        form = Form.of(tuple(values[: len(Form.names())]))
+        files: dict[str, Any] = {name: self.uploaded(getattr(form, name)) for name in FILES}
+        return replace(form, **files)
+
+    def _extras(self, values: Sequence[Any]) -> Mapping[str, Any]:
+        """What the added fields say, as arguments of ``Desk.submit``."""
+        if self.options.more is None:
+            return {}
+        return self.options.more.arguments(dict(zip(self.more, values[len(Form.names()) :], strict=True)))
+
+    def found_picture(self, path: Path, size: str | None, language: str) -> str:
+        """What an image or a film is, as HTML.
+
+        Raises:
+            InputError, UsageError: what is wrong with it.
+        """
+        wanted = (size or "").strip() or None
+        return picture_html(self.texts, language, path, self.findings.picture(path, wanted), wanted)
+
+    def found_sound(self, path: Path, trim: tuple[float, float | None], language: str) -> str:
+        """What a recording is, as HTML.
+
+        Raises:
+            InputError: what is wrong with it.
+        """
+        return sound_html(self.texts, language, self.findings.sound(path, *trim))
+
+    def settings(self, profile: str) -> Settings:
+        """What a profile stands for now.
+
+        Raises:
+            UsageError: there is none of this name.
+        """
+        known = self.desk.store.profiles()
+        if profile and profile not in known:
+            raise FormError("unknown_profile", name=profile[:60])
+        return known.get(profile or DEFAULT, Settings())
 
     def wanted(self, form: Form) -> tuple[Request, Settings | str]:
-        """The request with absolute paths, and how it runs: the name of a profile, or settings where a preset says more.
+        """The request with absolute paths, and how it runs: a profile's name, or settings where a preset says more.
 
         Raises:
             FormError, UsageError, InputError: what is missing or wrong.
         """
         film = form.picture is not None and self.findings.picture(form.picture, size_of(form)).moving
         request = request_of(form, film=film)
-        settings = self.options.settings(form.profile)
+        settings = self.settings(form.profile)
         request, changed = apply_preset(Preset(form.preset), request, settings)
         return request, changed if changed != settings else form.profile
 
-    def submit(self, form: Form) -> Job:
-        """Hand a video in; it is on the disk when this returns.
+    def submit(self, values: Sequence[Any]) -> Job:
+        """Hand a video in, of the values of all fields; it is on the disk when this returns.
 
         Raises:
             InfiniteTalkError: what is missing, wrong, or more than is accepted.
         """
+        form = self.form(values)
         request, settings = self.wanted(form)
+        extras = self._extras(values)
         with self.desk.draft() as draft:
             return self.desk.submit(
                 draft,
@@ -53,10 +107,15 @@ class Maker:
                 settings=settings,
                 title=form.title.strip() or _title(form),
                 extra={"preset": form.preset},
+                **extras,
             )
 
-    def estimate(self, form: Form, language: str) -> str:
+    def estimate(self, values: Sequence[Any], language: str) -> str:
         """What will be made and how long it takes, as HTML; a hint while something is missing."""
+        try:
+            form = self.form(values)
+        except InfiniteTalkError as error:
+            return told(self.texts, language, error)
         about = _dim(self.texts.html(language, f"preset_{Preset(form.preset).name.lower()}_help"))
         return about + "".join(map(_dim, self._outlook(form, language)))
 
@@ -121,11 +180,6 @@ def size_of(form: Form) -> str | None:
 def trim_of(form: Form) -> tuple[float, float | None]:
     """Start and end of the recordings in seconds."""
     return float(form.trim_start), float(form.trim_end) or None
-
-
-def form_of(form: Form) -> dict[str, object]:
-    """All fields by name."""
-    return asdict(form)
 
 
 def _moved_in(request: Request, draft: Draft) -> Request:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,16 @@ class Section:
     """Makes the components of the tab; called within it."""
 
 
+@dataclass(frozen=True, slots=True)
+class More:
+    """Options of a video that another module knows; they stand below those of the tab Create."""
+
+    build: Callable[[], Mapping[str, Any]]
+    """Makes their components, by name."""
+    arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    """Their values by name become further arguments of ``Desk.submit``; raises ``UsageError``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageOptions:
     """Where things are, and who answers what the desk does not."""
@@ -48,10 +58,8 @@ class PageOptions:
     """Opens dropped files, in a process of its own."""
     estimate: Callable[[Request, Settings | str], Estimate] | None = None
     """Time and memory of a request; ``None``: only its size and length are told."""
-    settings: Callable[[str], Settings] = lambda _name: Settings()
-    """Settings of a profile by name; ``""`` is the server's own."""
-    profiles: Callable[[], Sequence[str]] = tuple
-    """Names of the profiles that can be chosen."""
+    more: More | None = None
+    """Further options of a video."""
     videos: str = "/v1/videos"
     """Where the HTTP interface serves jobs, as seen from the browser."""
     max_upload: int | None = 2 * 1024**3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import gradio as gr
 from fastapi import FastAPI
 
 from infinite_talk.frontends.web import create, gallery, waiting
-from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.finding import ROOT
+from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.options import PageOptions
 from infinite_talk.frontends.web.texts import LANGUAGES, Texts
 from infinite_talk.jobs.desk import Desk
@@ -36,20 +37,31 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
     ) as page:
         gr.HTML(_head(maker.texts), elem_id="head")
         said = gr.HTML(elem_id="said")
-        timer = gr.Timer(2 * options.every)
+        timer = gr.Timer(2 * options.every, active=False)
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
-            with gr.Tab(label("tab_create"), id="create"):
+            with gr.Tab(label("tab_create"), id="create") as first:
                 made = create.build(maker)
             connect = gallery.opener(maker, made, tabs, said)
-            with gr.Tab(label("tab_queue"), id="queue") as tab:
-                waiting.build(maker, tab, timer, connect)
-            with gr.Tab(label("tab_gallery"), id="gallery") as tab:
-                gallery.build(maker, made, tab, connect, tabs)
+            with gr.Tab(label("tab_queue"), id="queue") as queue:
+                waiting.build(maker, queue, timer, connect)
+            with gr.Tab(label("tab_gallery"), id="gallery") as finished:
+                gallery.build(maker, made, finished, connect, tabs)
+            others = [first, finished]
             for section in options.sections:
-                with gr.Tab(label(section.label), id=section.id):
+                with gr.Tab(label(section.label), id=section.id) as other:
                     section.build()
+                others.append(other)
+        _keep_time(timer, queue, others)
     page.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
-    return page
+    blocks: gr.Blocks = page
+    return blocks
+
+
+def _keep_time(timer: gr.Timer, queue: gr.Tab, others: Sequence[gr.Tab]) -> None:
+    """Let the queue's timer run while the queue is looked at."""
+    queue.select(lambda: gr.Timer(active=True), None, timer, queue=False, **create.QUIETLY)
+    for tab in others:
+        tab.select(lambda: gr.Timer(active=False), None, timer, queue=False, **create.QUIETLY)
 
 
 def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
@@ -75,7 +87,7 @@ def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
         mcp_server=False,
         i18n=Texts.load().translations(),
         theme=theme(),
-        # Not as ``css``: Gradio would put its container before every rule, and ours look at the language of the document.
+        # Not as ``css``: Gradio would put its container before every rule, and some of ours look at the document.
         head=f"<style>{_own('style.css')}</style><script>{_own('page.js')}</script>",
     )
 
@@ -129,7 +141,8 @@ def _head(texts: Texts) -> str:
     )
     return (
         f'<header class="it-head"><div class="it-spread"><h1>Infinite Talk</h1><p>{motto}</p></div>'
-        f'<div class="it-pills">{languages}<button type="button" data-theme-switch>{theme_button}</button></div></header>'
+        f'<div class="it-pills">{languages}'
+        f'<button type="button" data-theme-switch>{theme_button}</button></div></header>'
     )
 
 

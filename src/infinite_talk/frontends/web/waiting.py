@@ -47,9 +47,10 @@ def build(maker: Maker, tab: gr.Tab, timer: gr.Timer, open_job: Callable[[gr.HTM
         return perform(maker, event._data, language_of(request))
 
     shown = [summary, jobs, drawn]
-    tab.select(draw, drawn, shown, concurrency_limit=None, **QUIETLY)
-    timer.tick(draw, drawn, shown, concurrency_limit=None, **QUIETLY)
-    jobs.submit(act, None, complaint, concurrency_limit=None, **QUIETLY).then(draw, drawn, shown, **QUIETLY)
+    now: dict[str, Any] = {**QUIETLY, "queue": False}
+    tab.select(draw, drawn, shown, **now)
+    timer.tick(draw, drawn, shown, **now)
+    jobs.submit(act, None, complaint, **now).then(draw, drawn, shown, **now)
     open_job(jobs)
 
 
