@@ -50,6 +50,8 @@ class NodeOptions:
     """How colours are held; ``None``: as ``Request.colour_strength`` says."""
     resize: Resize | None = None
     """``None``: the picture is cut to the shape of the video and scaled."""
+    audio_frames: int | None = None
+    """So many frames of the speech are used, and the video ends with them; ``None``: all."""
     separate_vocals: bool = False
     """Let the mouth hear the voice alone; the sound of the video stays whole."""
 
@@ -70,6 +72,8 @@ class NodeOptions:
                 raise UsageError(
                     f"{name}={getattr(self, name)} is out of range; expected {low:g} to {high:g}."
                 )
+        if self.audio_frames is not None and self.audio_frames < 1:
+            raise UsageError(f"audio_frames={self.audio_frames} is out of range; expected 1 or more.")
         if not self.wanted:
             return
         if lacking := [name for name, asked in _elsewhere(request) if asked]:
@@ -115,12 +119,13 @@ def pipeline_options(
     keep = "reinhard" if request.colour_strength else "disabled"
     cut = bool(request.audio_start) or request.audio_end is not None
     end = request.audio_end
+    limits = [one for one in (request.max_frames, options.audio_frames) if one is not None]
     return {
         "negative_prompt": asked.negative_prompt,
         "width": size.width,
         "height": size.height,
         "auto_frame_count": True,
-        "max_frames": request.max_frames,
+        "max_frames": min(limits) if limits else None,
         "fps": options.fps,
         "steps": asked.steps,
         "cfg": asked.text_guidance,

@@ -71,6 +71,7 @@ def plain(runner, asked, tmp_path_factory) -> np.ndarray:
 EFFECTS = [
     NodeOptions(fps=12.5),
     NodeOptions(audio_scale=3.0),
+    NodeOptions(audio_frames=7),
     NodeOptions(colour_method="hm-mkl-hm"),
     NodeOptions(resize=Resize(method="pad", interpolation="nearest")),
 ]
@@ -160,7 +161,9 @@ def test_what_only_the_engine_does_is_refused_by_name(asked, changes, named):
         NodeOptions(audio_scale=2.0).check(request)
 
 
-@pytest.mark.parametrize("options", [NodeOptions(fps=0.1), NodeOptions(audio_scale=-1)])
+@pytest.mark.parametrize(
+    "options", [NodeOptions(fps=0.1), NodeOptions(audio_scale=-1), NodeOptions(audio_frames=0)]
+)
 def test_numbers_have_ranges(asked, options):
     with pytest.raises(UsageError, match="is out of range"):
         options.check(asked)
