@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infinite_talk.frontends.web.door import MAX_EVENT, PageDoor, is_upload, paths_in
+from infinite_talk.frontends.web.door import MAX_EVENT, guard, is_upload, paths_in
 
 gradio = pytest.importorskip("gradio")
 
@@ -35,7 +35,7 @@ def page(uploads: Path, *, door: bool = True) -> TestClient:
 
     app = gradio.mount_gradio_app(app, blocks, path="/ui", ssr_mode=False)
     if door:
-        app.add_middleware(PageDoor, mounted="/ui", uploads=uploads)
+        guard(app, "/ui", uploads)
     return TestClient(app)
 
 

@@ -25,7 +25,7 @@ from infinite_talk.errors import InfiniteTalkError, InputError
 from infinite_talk.inputs.files import shown
 from infinite_talk.inputs.validate import validate
 from infinite_talk.jobs.facts import PictureFacts, RecipeFacts, SoundFacts, SoundtrackFacts
-from infinite_talk.jobs.paths import rooted
+from infinite_talk.jobs.paths import media_of, rooted
 from infinite_talk.jobs.types import Checked
 from infinite_talk.presets import resolve
 from infinite_talk.request import Request
@@ -107,14 +107,8 @@ class Checker:
                 leaves the folder; ``media_limit`` and ``media_crash`` besides.
         """
         validate(request)
-        files = [
-            request.image,
-            request.video,
-            *(path for s in request.speakers for path in (s.audio, s.mask)),
-        ]
-        for path in files:
-            if path is not None:
-                within(folder, path)
+        for path in media_of(request):
+            within(folder, path)
         resolve(request, defaults_of(settings))
         written = TypeAdapter(Request).dump_python(request, mode="json")
         given = {"request": written, "folder": str(folder)}

@@ -154,7 +154,9 @@ def test_the_length_changes_nothing_else(seconds: Fraction) -> None:
         return (len(inner) + 8).to_bytes(4, "big") + kind + inner
 
     mvhd = box(b"mvhd", bytes(12) + (1000).to_bytes(4, "big") + bytes(80))
-    head = box(b"ftyp", b"iso5") + box(b"moov", mvhd + box(b"trak", b"..") + box(b"mvex", box(b"trex", bytes(24))))
+    head = box(b"ftyp", b"iso5") + box(
+        b"moov", mvhd + box(b"trak", b"..") + box(b"mvex", box(b"trex", bytes(24)))
+    )
     told = with_duration(head, seconds)
     mehd = box(b"mehd", b"\1\0\0\0" + round(seconds * 1000).to_bytes(8, "big"))
     expected = box(b"mvex", mehd + box(b"trex", bytes(24)))
@@ -165,7 +167,9 @@ def test_the_length_changes_nothing_else(seconds: Fraction) -> None:
 def test_a_playlist_names_each_piece_once(lengths: list[int], ended: bool) -> None:
     pieces = tuple(Piece(i, sum(lengths[:i]), frames) for i, frames in enumerate(lengths))
     lines = playlist(Growth(pieces, 999, max(lengths), complete=False), ended=ended, folder="p").splitlines()
-    durations = [float(line.removeprefix("#EXTINF:").rstrip(",")) for line in lines if line.startswith("#EXTINF")]
+    durations = [
+        float(line.removeprefix("#EXTINF:").rstrip(",")) for line in lines if line.startswith("#EXTINF")
+    ]
     (target,) = [int(line.partition(":")[2]) for line in lines if line.startswith("#EXT-X-TARGETDURATION")]
     assert lines[0] == "#EXTM3U"
     assert [line for line in lines if not line.startswith("#")] == [f"p/{i}.m4s" for i in range(len(lengths))]

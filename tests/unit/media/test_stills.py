@@ -58,6 +58,6 @@ def test_large_pictures_are_made_small(tmp_path: Path) -> None:
 
 def test_what_is_no_video_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no film")
-    with pytest.raises(InputError, match="a.mp4"):
+    with pytest.raises(InputError, match=r"a\.mp4"):
         write_thumbnail(tmp_path / "a.mp4", tmp_path / "a.webp")
     assert not (tmp_path / "a.webp").exists()

@@ -33,8 +33,8 @@ from infinite_talk import (
 )
 
 PREFIX = "INFINITE_TALK_"
-OTHER_VARIABLES = {"CONFIG", "GOLDEN"}
-"""Variables with our prefix that are no options: the file itself, and the folder of recorded cases."""
+OTHER_VARIABLES = {"API_KEY", "CONFIG", "GOLDEN"}
+"""Variables with our prefix that are no options: the server's key, the file itself, the folder of recorded cases."""
 
 
 def _listed(value: object) -> object:

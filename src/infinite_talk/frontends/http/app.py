@@ -11,6 +11,7 @@ import anyio
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from infinite_talk import InfiniteTalkError, __version__
@@ -169,6 +170,9 @@ def _add_errors(app: FastAPI, options: HttpOptions) -> None:
         code = "not_found" if error.status_code == HTTPStatus.NOT_FOUND else "http_error"
         return answer_of(Refusal(error.status_code, str(error.detail), code=code, headers=error.headers))
 
+    async def gone(_request: Request, _error: Exception) -> Response:
+        return answer_of(Refusal(499, "The client has gone.", code="gone"))  # nobody reads it
+
     async def unknown(_request: Request, error: Exception) -> Response:
         _log.error("a request failed", exc_info=error)
         return answer_of(
@@ -180,6 +184,7 @@ def _add_errors(app: FastAPI, options: HttpOptions) -> None:
         InfiniteTalkError: ours,
         RequestValidationError: invalid,
         HTTPException: plain,
+        ClientDisconnect: gone,
         Exception: unknown,
     }
     for kind, handler in handlers.items():

@@ -28,12 +28,13 @@ class Changes:
     def __init__(self, desk: Desk, *, poll: float, streams: int) -> None:
         self._desk, self._poll, self._left = desk, poll, streams
         self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.stopping = asyncio.Event()
         """The server ends; streams end with it."""
 
     async def watch(self) -> None:
         """Run until cancelled."""
-        seen = -1
+        self._loop, seen = asyncio.get_running_loop(), -1
         while True:
             try:
                 counter = await run_in_threadpool(self._desk.store.wait_for_change, seen, self._poll)
@@ -44,6 +45,11 @@ class Changes:
             if counter != seen:
                 seen = counter
                 self.wake()
+
+    def stop(self) -> None:
+        """Have all streams end; from any thread, or a signal handler."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.stopping.set)
 
     def wake(self) -> None:
         """Let everybody look."""

@@ -52,7 +52,7 @@ def range_of(header: str | None, size: int) -> Span | None:
         return Span(max(0, size - last), size)
     start = _number(match[1])
     end = _number(match[2]) if match[2] else size - 1
-    if end < start:
+    if match[2] and end < start:
         return None
     if start >= size:
         raise UnsatisfiableError

@@ -198,7 +198,7 @@ async def _content(request: Request, context: Context, job: Job, variant: Varian
         )
     video = context.desk.video(job)
     try:
-        if video is None:
+        if video is None or not video.is_file():
             raise FileNotFoundError
         path, kind, ending = await in_thread(_variant, context, job, video, variant)
         return await file_answer(request, path, kind=kind, name=f"{job.id}{ending}")

@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from fastapi import FastAPI
 from starlette.responses import JSONResponse
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 API: Final = "/gradio_api"
@@ -32,26 +34,33 @@ _SEND: Final = re.compile(rf"{API}/(upload|cancel|reset|queue/join)/?")
 _EVENT: Final = re.compile(rf"{API}/queue/join/?")
 
 
-class PageDoor:
-    """Middleware around an application on which the page is mounted; everything else passes.
+def guard(application: FastAPI, mounted: str, uploads: Path) -> None:
+    """Put the door before the page that is mounted on an application, behind whatever guards the application itself.
 
     Args:
-        app: the application.
-        mounted: where the page is, such as ``/ui``.
+        application: it has a mount at ``mounted``.
+        mounted: such as ``/ui``.
         uploads: Gradio's folder of uploads.
     """
+    (mount,) = (route for route in application.routes if isinstance(route, Mount) and route.path == mounted)
+    mount.app = PageDoor(mount.app, uploads)
 
-    def __init__(self, app: ASGIApp, mounted: str, uploads: Path) -> None:
-        self._app, self._mounted, self._uploads = app, mounted.rstrip("/"), uploads
+
+class PageDoor:
+    """The page's own application with fewer routes, and with paths of uploaded files only."""
+
+    def __init__(self, app: ASGIApp, uploads: Path) -> None:
+        self._app, self._uploads = app, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass or refuse it."""
-        path = str(scope.get("path", "")).removeprefix(str(scope.get("root_path", "")))
-        if scope["type"] not in ("http", "websocket") or not f"{path}/".startswith(f"{self._mounted}/"):
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        path = path[len(self._mounted) :]
-        if scope["type"] == "websocket" or not _wanted(scope["method"], path):
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        elif not _wanted(scope["method"], path):
             await _refusal(404, "There is no such page.", "not_found")(scope, receive, send)
         elif not _EVENT.fullmatch(path):
             await self._app(scope, receive, send)

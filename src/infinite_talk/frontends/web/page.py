@@ -11,6 +11,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from infinite_talk.frontends.web import create, gallery, waiting
+from infinite_talk.frontends.web.door import guard
 from infinite_talk.frontends.web.finding import ROOT
 from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.options import PageOptions
@@ -68,7 +69,8 @@ def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
     """Hang the page into the application at ``/ui``.
 
     Gradio checks the paths that browsers send only on pages that it has launched itself (ECOSYSTEM, fact 13); the flag
-    says that this one was. The fields check them once more (``files.py``).
+    says that this one was. A door of our own (``door.py``) looks at every path besides, and leaves few routes open; the
+    fields check what they get once more (``files.py``).
     """
     page.has_launched = True
     gr.mount_gradio_app(
@@ -90,6 +92,7 @@ def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
         # Not as ``css``: Gradio would put its container before every rule, and some of ours look at the document.
         head=f"<style>{_own('style.css')}</style><script>{_own('page.js')}</script>",
     )
+    guard(app, ROOT, options.uploads)
 
 
 def theme() -> gr.themes.Base:
