@@ -144,8 +144,9 @@ def machine() -> Machine:
 
 
 def files(folders: list[Path]) -> tuple[ModelFile, ...]:
-    """Parts of models in the folders, and LoRAs, whose folders are not looked into for parts."""
+    """Parts of models in the folders; LoRAs, whose folders are not searched for parts; presets that are all here."""
     from infinite_talk.weights.scan import SUFFIXES, scan
+    from infinite_talk.weights.shelf import list_presets
 
     found: dict[str, ModelFile] = {}
     for folder in folders:
@@ -157,7 +158,8 @@ def files(folders: list[Path]) -> tuple[ModelFile, ...]:
         for path in sorted(folder.rglob("*")):
             if path.suffix.lower() in SUFFIXES and _LORAS & {part.lower() for part in path.parts}:
                 found.setdefault(str(path), ModelFile("lora", str(path), _name(path, folder), ""))
-    return tuple(found.values())
+    whole = [one.preset.name for one in list_presets(folders) if one.complete and one.preset.complete]
+    return (*found.values(), *(ModelFile("preset", name, name, "") for name in whole))
 
 
 def _name(path: Path, folder: Path) -> str:

@@ -97,7 +97,7 @@ class Machine:
 class ModelFile:
     """A file that was found in the models folders, or a folder with shards."""
 
-    part: str  # transformer, adapter, vae, tiny_vae, text, vision, speech, lora
+    part: str  # transformer, adapter, vae, tiny_vae, text, vision, speech, lora; or preset, a whole model by its name
     path: str
     name: str
     precision: str

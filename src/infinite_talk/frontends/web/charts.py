@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 720, 150
+WIDTH, HEIGHT = 560, 130
 """Units of a chart; it grows with the page."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 8, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 8, 24
 _POINTS = 600
 """Most points of a line: more than two for each pixel of a phone show nothing."""
 

@@ -73,7 +73,7 @@ def _files(panels: Panels, fields: dict[str, Any], files: Sequence[ModelFile]) -
     with gr.Group(elem_classes="it-part"):
         gr.Markdown(label("models_files"), elem_classes="it-step")
         fields["model"] = gr.Dropdown(
-            _folders(panels),
+            _models(panels, files),
             value="",
             label=label("models_model"),
             info=label("models_model_help"),
@@ -90,9 +90,11 @@ def _files(panels: Panels, fields: dict[str, Any], files: Sequence[ModelFile]) -
             )
 
 
-def _folders(panels: Panels) -> list[tuple[Any, str]]:
-    own = [panels.base.model, *panels.base.models_dirs]
-    return [(panels.texts.label("models_embedded"), ""), *((str(p), str(p)) for p in own if p is not None)]
+def _models(panels: Panels, files: Sequence[ModelFile]) -> list[tuple[Any, str]]:
+    """Whole models: the embedded one, the server's own, folders, presets that are here."""
+    own = [str(path) for path in (panels.base.model, *panels.base.models_dirs) if path is not None]
+    names = dict.fromkeys((*own, *(one.path for one in files if one.part == "preset")))
+    return [(panels.texts.label("models_embedded"), ""), *((name, name) for name in names)]
 
 
 def _of_part(panels: Panels, part: str, files: Sequence[ModelFile]) -> list[tuple[Any, str]]:

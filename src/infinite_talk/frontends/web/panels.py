@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from infinite_talk import AudioLayout, InfiniteTalkError, Request, Settings, UsageError
 from infinite_talk.frontends.web.finding import Findings
-from infinite_talk.frontends.web.options import Estimate, Section
+from infinite_talk.frontends.web.node_fields import node_fields
+from infinite_talk.frontends.web.options import Estimate, PageOptions, Section
 from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs import Job, State
 from infinite_talk.jobs.adviser import Adviser, ModelFile
@@ -37,6 +38,13 @@ class Panels:
     @property
     def texts(self) -> Texts:
         return Texts.load()
+
+    def added_to(self, options: PageOptions) -> PageOptions:
+        """The page with these tabs, the estimate, and the options that only the nodes have."""
+        more = node_fields(self.texts)
+        return replace(
+            options, estimate=self.estimate, more=more, sections=(*options.sections, *self.sections())
+        )
 
     def sections(self) -> tuple[Section, ...]:
         """The tabs, for ``PageOptions.sections``."""

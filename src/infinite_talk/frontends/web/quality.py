@@ -27,18 +27,16 @@ def build(panels: Panels) -> None:
     """Make the components and connect them. Called within the tab."""
     label = panels.texts.label
     gr.Markdown(label("quality_help"))
-    with gr.Row(equal_height=True):
+    with gr.Row():
         job = gr.Dropdown(
             panels.finished(), value=None, label=label("quality_video"), elem_id="quality_job", scale=3
         )
-        refresh = gr.Button(label("quality_refresh"), elem_id="quality_refresh", scale=1)
         start = gr.Button(label("quality_measure"), variant="primary", elem_id="quality_measure", scale=1)
     said = gr.HTML(f'<div class="it-empty">{label("quality_empty")}</div>', elem_id="quality_said")
 
     def measure(request: gr.Request, chosen: str | None) -> str:
         return report(panels, chosen, language_of(request))
 
-    refresh.click(lambda: gr.update(choices=panels.finished()), None, job, **QUIETLY)
     job.focus(
         lambda: gr.update(choices=panels.finished()),
         None,
@@ -99,9 +97,9 @@ def _mouth(panels: Panels, language: str, found: Mapping[str, Any]) -> str:
         return panels.texts.say(language, key, **values)
 
     seams = [seam / FPS for seam in found["seams"]]
-    loud = [Line(say("quality_sound"), found["loudness"], "sound", 1 / FPS)]
+    loud = [Line("", found["loudness"], "sound", 1 / FPS)]
     opening = found["opening"]
-    mouth = [Line(say("quality_mouth"), opening, "mouth", 1 / FPS)]
+    mouth = [Line(say("quality_opening"), opening, "mouth", 1 / FPS)]
     if found["expected"]:
         mouth.insert(0, Line(say("quality_expected"), _like(found["expected"], opening), "wanted", 1 / FPS))
     top = max(0.02, *opening, *(mouth[0].values if found["expected"] else ())) * 100
