@@ -29,8 +29,10 @@ import psutil
 
 from bench.common import RATE, SAMPLES, parser, save, speech
 
-SETTLE = 5.0
-"""Seconds after the clients have gone until the server is looked at again."""
+SETTLE = 15.0
+"""Seconds after the clients have gone until the server is looked at again; idle threads of a pool end after ten."""
+WARM_UP = 10.0
+"""Seconds of the same crowd before the first look: what a first crowd fills stays filled."""
 MIB = 2**20
 
 
@@ -186,18 +188,16 @@ async def crowd(options: Any, server: Server, folder: Path) -> dict[str, Any]:
     job = await order(connection, folder, seconds=600.0, size=None, steps=None)
     while (await look(connection, job))["status"] != "in_progress":
         await asyncio.sleep(0.5)
+    connection.abort()  # a server closes lines that are silent for long
+    await leave(visitors(options, server.port, job, Tally()), after=WARM_UP)
     await asyncio.sleep(SETTLE)
     before, tally = state_of(server.process), Tally()
-    patients = [asyncio.create_task(physician(server.port, tally))]
-    tasks = [
-        asyncio.create_task(poller(server.port, job, options.every, n, tally)) for n in range(options.pollers)
-    ]
-    tasks += [asyncio.create_task(listener(server.port, job, tally)) for _ in range(options.streams)]
+    patient = asyncio.create_task(physician(server.port, tally))
+    tasks = visitors(options, server.port, job, tally)
     await asyncio.sleep(options.seconds / 2)
     during = state_of(server.process)
     await leave(tasks[::2])
-    await asyncio.sleep(options.seconds / 2)
-    await leave([*tasks, *patients])
+    await leave([*tasks, patient], after=options.seconds / 2)
     await asyncio.sleep(SETTLE)
     after, now = state_of(server.process), await look(connection, job)
     await connection.ask("DELETE", f"/v1/videos/{job}")
@@ -219,7 +219,18 @@ async def crowd(options: Any, server: Server, folder: Path) -> dict[str, Any]:
     }
 
 
-async def leave(tasks: list[asyncio.Task[None]]) -> None:
+def visitors(options: Any, port: int, job: str, tally: Tally) -> list[asyncio.Task[None]]:
+    """All pollers and listeners."""
+    pollers = [poller(port, job, options.every, number, tally) for number in range(options.pollers)]
+    return [
+        asyncio.create_task(visit)
+        for visit in (*pollers, *(listener(port, job, tally) for _ in range(options.streams)))
+    ]
+
+
+async def leave(tasks: list[asyncio.Task[None]], *, after: float = 0.0) -> None:
+    """End tasks, and with them their connections, without a word."""
+    await asyncio.sleep(after)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -258,8 +269,8 @@ async def row_of_jobs(options: Any, server: Server, folder: Path) -> dict[str, A
 
 def growth(rows: list[dict[str, Any]], part: str) -> dict[str, float]:
     """Median of the second half less that of the second quarter, per job: the first jobs fill caches."""
-    quarter = len(rows) // 4
-    early, late = rows[quarter : 2 * quarter], rows[2 * quarter :]
+    quarter = max(1, len(rows) // 4)
+    early, late = rows[quarter : 2 * quarter] or rows[:1], rows[2 * quarter :] or rows[-1:]
 
     def middle(some: list[dict[str, Any]], name: str) -> float:
         return median(
@@ -268,7 +279,7 @@ def growth(rows: list[dict[str, Any]], part: str) -> dict[str, float]:
 
     jobs = median(row["jobs"] for row in late) - median(row["jobs"] for row in early)
     names = ("open_files", "threads", "memory_mib")
-    return {name: round((middle(late, name) - middle(early, name)) / jobs, 3) for name in names}
+    return {name: round((middle(late, name) - middle(early, name)) / max(1, jobs), 3) for name in names}
 
 
 async def order(
