@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, expect
 
 from .visitor import Visitor
 
-FINISHING = 120_000
+FINISHING = 400_000
 """Milliseconds until a video of the embedded model is given up; other programs may have the machine."""
 
 

@@ -10,7 +10,7 @@ from . import access
 from .person import Person
 from .visitor import PHONE
 
-PANELS = ("create", "queue", "gallery", "models", "quality")
+PANELS = ("create", "queue", "gallery", "compare", "models", "quality")
 LANGUAGES = {"en": "en-US", "zh": "zh-CN"}
 
 

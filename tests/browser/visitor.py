@@ -47,7 +47,7 @@ class Visitor:
     asked: list[str] = field(default_factory=list)
     """Addresses of all requests, also those that failed."""
     faults: list[str] = field(default_factory=list)
-    """Uncaught exceptions of scripts, and answers of the server that say it broke."""
+    """Uncaught exceptions of scripts, and answers of the server that refuse what the page itself asks."""
 
     @classmethod
     def arrive(
@@ -80,7 +80,8 @@ class Visitor:
 
     def _answered(self, response: object) -> None:
         status, url = response.status, response.url  # type: ignore[attr-defined]
-        if status >= 500:
+        early = status in (404, 409) and "/v1/videos/" in url  # of a video that is not there yet
+        if status >= 400 and not early:
             self.faults.append(f"{status} from {url}")
 
     @property
