@@ -229,7 +229,7 @@ EVENTS = st.lists(
 def test_f16_percent_never_falls_and_is_100_only_with_the_video(events, tmp_path_factory):
     store = JobStore.open(tmp_path_factory.mktemp("percent") / "jobs.db")
     leases = Leases(store.database, patience=Patience(crashes=3))
-    job, last = store.submit(order()).id, 0.0
+    job, last, lease = store.submit(order()).id, 0.0, None
     for kind, *values in events:
         lease = leases.claim("w") if store.get(job).state is not State.RUNNING else lease
         if kind == "report" and lease:
