@@ -34,7 +34,8 @@ class Tokens:
         return (3 * whole + 1)[:, 2 : 2 + self.count]
 
     def modulation(self, seed: int) -> Tensor:
-        return self.draw(self.batch, 1, self.width, dtype=torch.float32, seed=seed)
+        """One of a block's six: a sample's row lies six rows behind that of the sample before."""
+        return self.draw(self.batch, 6, self.width, dtype=torch.float32, seed=seed)[:, 2:3]
 
     def vector(self, seed: int) -> Tensor:
         return self.draw(self.width, seed=seed)

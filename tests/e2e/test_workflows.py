@@ -39,6 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portrait: Path, speech
     """A work folder with a picture and a recording, and no configuration of the user."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "me.png").write_bytes(portrait.read_bytes())
     with wave.open(str(speech), "rb") as whole, wave.open(str(tmp_path / "speech.wav"), "wb") as part:
         part.setparams(whole.getparams())

@@ -28,16 +28,15 @@ class Start:
         Raises:
             UsageError: the video has another shape than the window.
         """
-        noise = self.noise * sampler.noise_scale
         if self.video is None:
-            return noise
+            return self.noise * sampler.noise_scale
         if self.video.shape != self.noise.shape:
             raise UsageError(
                 f"The samples are a latent of {tuple(self.video.shape)}, the window is one of "
                 f"{tuple(self.noise.shape)}; encode a video of the same size and length."
             )
-        video = self.video.to(noise)
-        return noised(video, noise, sampler.sigmas[0]) if self.add_noise else video
+        video = self.video.to(self.noise)
+        return noised(video, self.noise, sampler.sigmas[0]) if self.add_noise else video
 
     def keeping(self, keep: Keep, sampler: Sampler, device: torch.device) -> Keep:
         """``keep``, and before it what a mask leaves alone."""

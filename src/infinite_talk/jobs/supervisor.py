@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from infinite_talk.errors import InfiniteTalkError
 from infinite_talk.jobs.child import NO_STORE, Task
@@ -27,6 +27,7 @@ from infinite_talk.jobs.store import JobStore
 from infinite_talk.jobs.types import DataFolder
 from infinite_talk.jobs.worker import BROKEN
 
+Told = TypeVar("Told")
 logger = logging.getLogger(__name__)
 GRACE = 30.0
 """Seconds that a worker has for its current step when it is asked to end."""
@@ -169,12 +170,14 @@ class Supervisor:
         self._bury(place)
         message = _reason(code)
         logger.warning("worker %s ended: %s", place.name, message)
-        self._tell(lambda: self._leases.crashed(place.name, message))
+        job = self._tell(lambda: self._leases.crashed(place.name, message))
         self._presence.tidy()
         now = self._clock()
-        place.failures = 1 if now - place.began >= _STEADY else place.failures + 1
-        # The first end is answered at once: its job may be all right, and goes on.
-        place.not_before = now + (0.0 if place.failures == 1 else min(_LONGEST, 0.25 * 2**place.failures))
+        if job is not None or now - place.began >= _STEADY:
+            place.failures = 0  # how often a job may end its worker is limited by the store's patience
+        else:
+            place.failures += 1
+        place.not_before = now + (min(_LONGEST, 0.25 * 2**place.failures) if place.failures > 1 else 0.0)
 
     def _start(self, place: _Place) -> None:
         place.name = f"{platform.node()[:60]}-{secrets.token_hex(6)}"
@@ -205,12 +208,13 @@ class Supervisor:
                 logger.debug("the pipe of worker %s was broken", place.name)
         place.process = None
 
-    def _tell(self, what: Callable[[], object]) -> None:
+    def _tell(self, what: Callable[[], Told]) -> Told | None:
         """The store may be busy or gone; then the next worker that claims finds the dead one's job by its lock."""
         try:
-            what()
+            return what()
         except InfiniteTalkError as error:
             logger.warning("%s", error.message)
+            return None
 
 
 def _reason(code: int) -> str:

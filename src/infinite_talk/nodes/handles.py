@@ -27,7 +27,7 @@ from infinite_talk.models.vision import ImageEncoder
 from infinite_talk.nodes.host import host
 from infinite_talk.ops.accumulation import float16_sums
 from infinite_talk.ops.compiling import Compilation, compile_blocks, for_moving_weights, why_not_compiled
-from infinite_talk.presets import OFFICIAL
+from infinite_talk.presets import OFFICIAL, Defaults
 from infinite_talk.progress import Progress
 from infinite_talk.rooms import Codec, Resident
 from infinite_talk.runtime import Runtime
@@ -191,6 +191,8 @@ class WanModel:
     """Whose speech branch it has: decides what the mode ``auto`` of a window means."""
     settings: Settings
     """Device, precision, quantisation, attention, LoRAs, memory."""
+    defaults: Defaults | None = None
+    """What was measured for this model, where its own folder says so."""
     float16_sums: bool = False
     """``fp16_fast``."""
     compilation: Compilation | None = None
@@ -307,7 +309,7 @@ class WanModel:
             model = Model(
                 name=self.name,
                 version=f"{self.opened.dialect}, {self.opened.precision}",
-                defaults=OFFICIAL,
+                defaults=self.defaults or OFFICIAL,
                 identity={"name": self.name},
                 parts=_parts(self.opened, None),
                 loras=loras,

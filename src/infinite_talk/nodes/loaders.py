@@ -30,6 +30,7 @@ from infinite_talk.nodes.loras import loras_of
 from infinite_talk.nodes.machine import compilation_of, memory_of
 from infinite_talk.nodes.opening import (
     attention_of,
+    defaults_of_bundle,
     is_embedded,
     loadable,
     open_named,
@@ -134,6 +135,7 @@ class WanVideoModelLoader:
             options=() if pattern is None else (pattern,),
             kind=kind,
             settings=settings,
+            defaults=defaults_of_bundle(Part.TRANSFORMER, model),
             float16_sums=fast,
             compilation=compilation_of(compile_args, device),
             fantasy_talking=fantasytalking_model,

@@ -12,6 +12,7 @@ from infinite_talk.errors import CapabilityError
 from infinite_talk.memory.planner import with_spare
 from infinite_talk.nodes.handles import Loadable, say
 from infinite_talk.nodes.host import EMBEDDED_NAME, host, locate
+from infinite_talk.presets import Defaults
 from infinite_talk.rooms import Resident
 from infinite_talk.runtime import AS_STORED, build_part
 from infinite_talk.settings import Attention, Precision, Quantization
@@ -63,6 +64,12 @@ def open_named(part: Part, name: str) -> Checkpoint:
         )
     verify(manifest, (manifest.parts[part].file,))
     return open_part(manifest, part)
+
+
+def defaults_of_bundle(part: Part, name: str) -> Defaults | None:
+    """What a whole model's folder says of itself; ``None`` for a single file."""
+    path = locate(_PARTS[part], name)
+    return read_manifest(path).defaults if is_bundle(path) else None
 
 
 def small_dtype(opened: Checkpoint, precision: str, device: torch.device) -> torch.dtype:

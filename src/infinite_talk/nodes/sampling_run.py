@@ -28,7 +28,7 @@ from infinite_talk.nodes.onevideo import guide_of, one_of
 from infinite_talk.nodes.voices import Speech, audio_scales, speech_of
 from infinite_talk.nodes.walking import Asked, ModelWalker, check_edit
 from infinite_talk.progress import Clock, Phase
-from infinite_talk.sampling import Sampling
+from infinite_talk.sampling import GuidanceChoice, Sampling
 from infinite_talk.types import Size, latent_frames
 
 MAX_CFG = 30.0
@@ -156,19 +156,9 @@ def asked_of(
     rope = arguments.rope_of(values["rope_function"], values["riflex_freq_index"])
     more = arguments.experimental_of(values["experimental_args"])
     portrait = embeds.get("portrait_embeds")
-    face, face_share = adapting.face_scale(portrait)
-    guided = replace(
-        more.guidance,
-        text=numbers.scales("cfg", values["cfg"], MAX_CFG),
-        audio=adapting.voice_scale(values["fantasytalking_embeds"]) if speech is None else speech.audio,
-        face=face,
-        face_share=face_share,
-        official_audio=speech is not None and speech.official,
-        batched=bool(values["batched_cfg"]),
-    )
     sampling = Sampling(
         schedule=choice,
-        guidance=guided,
+        guidance=_guided(values, more.guidance, portrait, speech),
         positions=rope.positions,
         enhance=arguments.enhance_of(values["feta_args"]),
         skip_layers=arguments.skip_layers_of(values["slg_args"], model.layers),
@@ -185,7 +175,8 @@ def asked_of(
     check_edit(sampling)
     sampler, edit = Sampler.of_sampling(sampling), values["flowedit_args"]
     assert sampler.schedule is not None
-    cache = cache_of(_cache_args(values), title=model.name, width=config.dim, shift=choice.shift)
+    how: dict[str, Any] = {"title": model.name, "width": config.dim, "measured": model.defaults}
+    cache = cache_of(_cache_args(values), shift=choice.shift, **how)
     asked = Asked(
         sampling=sampling,
         sampler=sampler,
@@ -198,6 +189,22 @@ def asked_of(
     )
     notes = [*sampler.schedule.notes, *(() if cache is None else cache.notes), *_notes_on_guidance(sampling)]
     return asked, (*notes, *adapting.tell(values, portrait, speech is not None))
+
+
+def _guided(
+    values: Mapping[str, Any], more: GuidanceChoice, portrait: Mapping[str, Any] | None, speech: Speech | None
+) -> GuidanceChoice:
+    """The scales of a run beside what ``experimental_args`` say of its guidance."""
+    face, face_share = adapting.face_scale(portrait)
+    return replace(
+        more,
+        text=numbers.scales("cfg", values["cfg"], MAX_CFG),
+        audio=adapting.voice_scale(values["fantasytalking_embeds"]) if speech is None else speech.audio,
+        face=face,
+        face_share=face_share,
+        official_audio=speech is not None and speech.official,
+        batched=bool(values["batched_cfg"]),
+    )
 
 
 def _cache_args(values: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -38,6 +38,7 @@ class TinyModel(WanModel):
             "settings": SimpleNamespace(loras=[SimpleNamespace(path=path) for path in loras]),
             "opened": SimpleNamespace(config=CONFIG, title="tiny_480p"),
             "kind": kind,
+            "defaults": None,
             "overrides": (),
             "options": (),
             "fantasy_talking": fantasy_talking,

@@ -33,6 +33,8 @@ from infinite_talk.nodes import (
     WanVideoVRAMManagement,
     Wav2VecModelLoader,
 )
+from infinite_talk.nodes.attention import Decayed, Radial
+from infinite_talk.nodes.caches import WanVideoMagCache, cache_of
 from infinite_talk.nodes.handles import Vae, WanModel, need_model, need_vae
 from infinite_talk.nodes.host import host, hosted
 from infinite_talk.ops.linear import PackedLinear
@@ -163,9 +165,13 @@ def test_what_a_cpu_cannot_do_becomes_one_line_or_an_error(
         load(tiny_bundle, "fp16")
 
 
-def test_a_sparse_pattern_is_no_kernel(tiny_bundle: Path) -> None:
-    with pytest.raises(CapabilityError, match="WanVideoSetRadialAttention"):
-        load(tiny_bundle, attention_mode="radial_sage_attention")
+@pytest.mark.parametrize(
+    ("mode", "pattern"), [("radial_sage_attention", Radial()), ("sageattn_ultravico", Decayed())]
+)
+def test_a_sparse_pattern_is_put_on_the_model(tiny_bundle: Path, mode: str, pattern: object) -> None:
+    model = load(tiny_bundle, attention_mode=mode)
+    assert model.options == (pattern,)
+    assert model.settings.attention is Attention.SAGEATTN  # of the attentions beside it
 
 
 def test_block_swap_and_memory_management_reach_the_planner(
@@ -313,6 +319,14 @@ def test_the_embedded_model_serves_every_loader() -> None:
         assert handle.opened.title == f"{titles}.safetensors"
     assert WanVideoVAELoader().loadmodel("embedded")[0].exact.title == "vae.safetensors"
     assert Wav2VecModelLoader().loadmodel("embedded")[0].model.title == "speech.safetensors"
+
+
+def test_step_caches_know_the_numbers_that_came_with_the_embedded_model() -> None:
+    (model,) = WanVideoModelLoader().loadmodel("embedded")
+    (asked,) = WanVideoMagCache().setargs(0.02, 4, 1, -1, "offload_device")
+    found = cache_of(asked, title=model.name, width=model.opened.config.dim, measured=model.defaults)
+    assert found is not None
+    assert found.cache.ratios == model.defaults.magcache
 
 
 def test_handles_of_others_are_refused_in_words() -> None:

@@ -41,7 +41,7 @@ def test_seams_stand_where_windows_begin():
     )
     seams = [float(one.get("x1")) for one in svg_of(html).iter("line") if one.get("class") == "it-seam"]
     assert len(seams) == 2  # the third lies behind the end
-    assert (seams[1] - 64) / (seams[0] - 64) == pytest.approx(3.0, abs=0.01)
+    assert (seams[1] - 84) / (seams[0] - 84) == pytest.approx(3.0, abs=0.01)
 
 
 def test_text_is_escaped_and_said_to_those_who_cannot_see():

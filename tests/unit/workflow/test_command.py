@@ -15,6 +15,7 @@ def here(tmp_path, monkeypatch, portrait):
     """A work folder with a picture in ``input/``, and no configuration of the user."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "input").mkdir()
     (tmp_path / "input" / "me.png").write_bytes(portrait.read_bytes())
     return tmp_path

@@ -111,7 +111,7 @@ def serve(options: Options, flags: Mapping[str, Any], run: Run) -> int:
                 workers=(lambda: len(supervisor.workers)) if here else None,
             )
             if flags["page"]:
-                _add_page(app, desk, checker, limits, settings)
+                _add_page(app, desk, checker, limits)
             _announce(door, line, desk, supervisor, run, show)
             _run(app, line, stop)
     return _ending(stop)
@@ -259,22 +259,18 @@ def absolute(value: Value) -> Value:
     return made  # type: ignore[no-any-return]
 
 
-def _add_page(
-    app: FastAPI,
-    desk: Desk,
-    checker: Any,  # noqa: ANN401 - jobs.checking.Checker
-    limits: Limits,
-    settings: Settings,
-) -> None:
+def _add_page(app: FastAPI, desk: Desk, checker: Any, limits: Limits) -> None:  # noqa: ANN401 - jobs.checking.Checker
     from infinite_talk.frontends.web.options import PageOptions
     from infinite_talk.frontends.web.page import build, mount, uploads_of
     from infinite_talk.frontends.web.panels import Panels
     from infinite_talk.jobs.adviser import Adviser
+    from infinite_talk.jobs.desk import DEFAULT
 
     options = PageOptions(
         uploads=uploads_of(desk.folder.root), checker=checker, max_upload=limits.upload_bytes
     )
-    options = Panels(desk, Adviser(), settings, checker).added_to(options)
+    base = desk.store.profiles().get(DEFAULT, Settings())
+    options = Panels(desk, Adviser(), base, checker).added_to(options)
     mount(app, build(desk, options), options)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from infinite_talk import Settings, UsageError
 from infinite_talk.frontends.workflow.assign import assign, with_media
 from infinite_talk.frontends.workflow.checking import Checked, Step, check_graph, check_media, note_separators
@@ -164,6 +166,7 @@ def _host(wanted: Wanted, settings: Settings, listen: Any) -> Host:  # noqa: ANN
         settings=settings,
         listen=listen,
         embedded=wanted.models == EMBEDDED,
+        text_cache=platformdirs.user_cache_path("infinite_talk") / "texts",
     )
 
 

@@ -8,7 +8,7 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 130
 """Units of a chart; it grows with the page."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 8, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 8, 10, 26
 _POINTS = 600
 """Most points of a line: more than two for each pixel of a phone show nothing."""
 

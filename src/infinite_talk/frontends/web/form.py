@@ -192,7 +192,8 @@ def fields_of(request: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str,
         found["layout"] = empty.layout
     preset = extra.get("preset")
     # A recipe says everything itself; its own numbers would be changed by any other preset.
-    found["preset"] = preset if preset in {p.value for p in Preset} else Preset.BALANCED.value
+    known_preset = isinstance(preset, str) and preset in {p.value for p in Preset}
+    found["preset"] = preset if known_preset else Preset.BALANCED.value
     return found
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
+from pydantic import TypeAdapter
 
-from infinite_talk import InfiniteTalkError
+from infinite_talk import InfiniteTalkError, Request
 from infinite_talk.frontends.web.cards import ACTS, Cards
 from infinite_talk.frontends.web.create import QUIETLY, Create
 from infinite_talk.frontends.web.files import file_field
@@ -18,12 +19,18 @@ from infinite_talk.frontends.web.telling import told
 from infinite_talk.frontends.web.waiting import chosen, perform
 from infinite_talk.jobs import Job, State
 
+_REQUESTS = TypeAdapter(Request)
 PAGE = 12
 """Videos that are shown at first, and that each press of the button adds."""
 
 
 def build(
-    maker: Maker, create: Create, tab: gr.Tab, open_job: Callable[[gr.HTML], None], tabs: gr.Tabs
+    maker: Maker,
+    create: Create,
+    tab: gr.Tab,
+    open_job: Callable[[gr.HTML], None],
+    tabs: gr.Tabs,
+    said: gr.HTML,
 ) -> None:
     """Make the components and connect them. Called within the tab.
 
@@ -32,6 +39,7 @@ def build(
         tab: the gallery itself; it is drawn when it is opened.
         open_job: connects what shows a job or takes its settings to the list's events.
         tabs: all of them, to go to Create.
+        said: above the tabs; tells that settings were taken over.
     """
     label = maker.texts.label
     with gr.Row():
@@ -43,7 +51,7 @@ def build(
             elem_id="reuse_file",
             scale=1,
         )
-    said = gr.HTML(elem_id="gallery_said")
+    complaint = gr.HTML(elem_id="gallery_complaint")
     videos = gr.HTML(elem_id="gallery", js_on_load=ACTS)
     more = gr.Button(label("gallery_more"), visible=False, elem_id="gallery_more")
     count = gr.State(PAGE)
@@ -71,7 +79,7 @@ def build(
     tab.select(draw, asked, shown, concurrency_limit=None, **QUIETLY)
     search.change(draw, asked, shown, trigger_mode="always_last", concurrency_limit=None, **QUIETLY)
     more.click(lambda limit: limit + PAGE, count, count, **QUIETLY).then(draw, asked, shown, **QUIETLY)
-    videos.submit(act, None, said, **QUIETLY).then(draw, asked, shown, **QUIETLY)
+    videos.submit(act, None, complaint, **QUIETLY).then(draw, asked, shown, **QUIETLY)
     file.upload(take_over, file, [said, tabs, *create.fields.values()], **QUIETLY)
     open_job(videos)
 
@@ -104,11 +112,6 @@ def reused(maker: Maker, language: str, name: str) -> str:
 
 def opener(maker: Maker, create: Create, tabs: gr.Tabs, said: gr.HTML) -> Callable[[gr.HTML], None]:
     """What connects a list's buttons Show and Use its settings to the tab Create."""
-    from pydantic import TypeAdapter
-
-    from infinite_talk import Request
-
-    requests = TypeAdapter(Request)
 
     def go(event: gr.EventData, request: gr.Request) -> list[Any]:
         act, known = chosen(event._data)
@@ -122,7 +125,7 @@ def opener(maker: Maker, create: Create, tabs: gr.Tabs, said: gr.HTML) -> Callab
             job = maker.desk.get(known)
         except InfiniteTalkError as error:
             return [*stay[:3], told(maker.texts, language, error), *stay[4:]]
-        written = requests.dump_python(job.order.request, mode="json")
+        written = _REQUESTS.dump_python(job.order.request, mode="json")
         message = reused(maker, language, job.order.title or job.id)
         return [gr.Tabs(selected="create"), *stay[1:3], message, *updates(create, written, job.order.extra)]
 

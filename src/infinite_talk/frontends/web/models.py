@@ -70,7 +70,7 @@ def build(panels: Panels) -> None:
 
 def _files(panels: Panels, fields: dict[str, Any], files: Sequence[ModelFile]) -> None:
     label = panels.texts.label
-    with gr.Group(elem_classes="it-part"):
+    with gr.Column(elem_classes="it-part"):
         gr.Markdown(label("models_files"), elem_classes="it-step")
         fields["model"] = gr.Dropdown(
             _models(panels, files),
@@ -145,7 +145,7 @@ def _kernels(panels: Panels, fields: dict[str, Any]) -> None:
             **more,
         )
 
-    with gr.Group(elem_classes="it-part"):
+    with gr.Column(elem_classes="it-part"):
         gr.Markdown(label("models_runs"), elem_classes="it-step")
         choice("quantization", list(Quantization), info=label("models_quantization_help"))
         choice("attention", list(Attention), info=label("models_attention_help"))
@@ -299,7 +299,7 @@ def report_html(panels: Panels, language: str, runs: Runs, machine: Machine) -> 
         "models_summary": runs.summary,
     }
     facts = "".join(f"<dt>{say(language, key)}</dt><dd>{escape(value)}</dd>" for key, value in rows.items())
-    notes = "".join(f'<p class="it-warn">{escape(note)}</p>' for note in runs.notes)
+    notes = "".join(f'<p class="it-warn" lang="en">{escape(note)}</p>' for note in runs.notes)
     as_asked = "" if notes else f'<p class="it-good">{say(language, "models_as_asked")}</p>'
     return (
         f'<section class="it-job" aria-live="polite"><h3>{say(language, "models_report")}</h3>'

@@ -47,7 +47,7 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
             with gr.Tab(label("tab_queue"), id="queue") as queue:
                 waiting.build(maker, queue, timer, connect)
             with gr.Tab(label("tab_gallery"), id="gallery") as finished:
-                gallery.build(maker, made, finished, connect, tabs)
+                gallery.build(maker, made, finished, connect, tabs, said)
             others = [first, finished]
             for section in options.sections:
                 with gr.Tab(label(section.label), id=section.id) as other:

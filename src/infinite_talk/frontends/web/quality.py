@@ -86,7 +86,10 @@ def _verdict(panels: Panels, language: str, found: Mapping[str, Any]) -> str:
         agreement = f"{found['agreement']:.2f}"
         lines.append(f'<p class="it-warn">{say(language, "quality_doubt", agreement=agreement)}</p>')
     elif found["shortcomings"]:
-        lines += [f'<p class="it-warn">{escape(one)}</p>' for one in found["shortcomings"]]
+        lines.append(f'<p class="it-warn">{say(language, "quality_short")}</p>')
+        lines.append(
+            "".join(f'<p class="it-dim" lang="en">– {escape(one)}</p>' for one in found["shortcomings"])
+        )
     elif found["r"] is not None:
         lines.append(f'<p class="it-good">{say(language, "quality_good")}</p>')
     return "".join(lines)
