@@ -33,10 +33,15 @@ class Person:
         return self.page.get_by_label(self.say(key)).locator("visible=true").first
 
     def tab(self, key: str) -> None:
-        """Open one of the panels."""
-        tab = self.page.get_by_role("tab", name=self.say(f"tab_{key}"), exact=True).locator("visible=true")
-        tab.first.click()
-        expect(tab.first).to_have_attribute("aria-selected", "true")
+        """Open one of the panels; on a phone most of them are behind the button with three dots."""
+        name = self.say(f"tab_{key}")
+        tab = self.page.get_by_role("tab", name=name, exact=True).locator("visible=true")
+        if tab.count():
+            tab.first.click()
+        else:
+            self.page.locator(".overflow-menu > button").first.click()
+            self.page.locator(".overflow-dropdown button").filter(has_text=name).first.click()
+        expect(self.page.locator(f'[role=tab][aria-selected=true]:has-text("{name}")').first).to_be_attached()
 
     def see(self, text: str | re.Pattern[str], timeout: int = 30_000) -> Locator:
         """Wait until a text is on the page."""
