@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from infinite_talk.frontends.web.texts import Texts
 from playwright.sync_api import Locator, expect
+
+from infinite_talk.frontends.web.texts import Texts
 
 from .visitor import Visitor
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from infinite_talk.frontends.web.texts import Texts
 from playwright.sync_api import expect
+
+from infinite_talk.frontends.web.texts import Texts
 
 from . import access
 from .person import Person
