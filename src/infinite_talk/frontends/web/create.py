@@ -327,7 +327,7 @@ def _connect_job(
             return told(maker.texts, language_of(request), error)
         return ""
 
-    now = {**QUIETLY, "queue": False}  # one short request, where the queue takes two and a stream
+    now = {**QUIETLY, "concurrency_limit": None}
     handed_in = make.click(
         _with_request(submit), list(fields.values()), [job, complaint], concurrency_limit=None, **QUIETLY
     )
