@@ -17,7 +17,7 @@ ROWS = [line.split(" | ") for line in PAGE.splitlines() if re.match(r"\| [AIVTMF
 
 
 @cache
-def tests_of(file: str) -> frozenset[str]:
+def named_in(file: str) -> frozenset[str]:
     """``name`` and ``Class::name`` of all tests in a file below ``tests``."""
     found = set()
     for node in ast.parse((ROOT / "tests" / file).read_text("utf-8")).body:
@@ -40,7 +40,7 @@ def test_every_row_is_there_once():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip("| "))
 def test_what_a_row_says_is_there(row):
     named = re.findall(r"`([\w/]+\.py)::([\w:]+)`", row[-1])
-    missing = [f"{file}::{name}" for file, name in named if name not in tests_of(file)]
+    missing = [f"{file}::{name}" for file, name in named if name not in named_in(file)]
     assert not missing
     covered = row[2] if len(row) == 4 else "yes"
     assert re.match(r"yes\b|partly: \S|no: \S", covered), covered
@@ -51,6 +51,6 @@ def test_every_test_named_by_a_row_is_in_that_row():
     """``test_t7_...`` in this folder appears in row T7, so that the page does not fall behind."""
     rows = {row[0].strip("| ").lower(): row[-1] for row in ROWS}
     for file in sorted((ROOT / "tests" / "safety").glob("test_*.py")):
-        for name in tests_of(f"safety/{file.name}"):
+        for name in filter(re.compile("test_").match, named_in(f"safety/{file.name}")):
             for row in re.findall(r"(?<=_)([aivtmf][0-9]+)(?=_)", re.match(r"test(_[a-z][0-9]+)*_", name)[0]):
                 assert name in rows[row], f"{name} is not in row {row.upper()}"

@@ -211,3 +211,32 @@ def test_a_sibling_whose_name_begins_alike_is_outside(tmp_path):
     assert is_upload(str(tmp_path / "up" / "x"), tmp_path / "up")
     assert not is_upload(str(tmp_path / "upper" / "x"), tmp_path / "up")
     assert not is_upload(str(tmp_path / "up"), tmp_path / "up")
+
+
+def test_t7_the_studios_own_page_has_the_door(tmp_path, secret, monkeypatch):
+    """The real page, mounted as the server does: every one of its events, whatever it expects."""
+    from infinite_talk.frontends.http.app import create_app
+    from infinite_talk.frontends.web.options import PageOptions
+    from infinite_talk.frontends.web.page import build, mount
+    from infinite_talk.jobs.desk import Desk
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))  # the page sets it anew; this restores it
+    desk = Desk.open(tmp_path / "data")
+    app, options = create_app(desk), PageOptions(uploads=tmp_path / "uploads")
+    blocks = build(desk, options)
+    mount(app, blocks, options)
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.get("/ui/").status_code == 200
+        for number in blocks.fns:
+            body = event(str(secret)) | {"fn_index": number}
+            assert client.post("/ui/gradio_api/queue/join", json=body).status_code == 403
+        assert client.get("/ui/gradio_api/info").status_code == 200
+        assert client.post("/ui/gradio_api/call/submit", json={"data": []}).status_code == 404
+        upload = client.post("/ui/gradio_api/upload", files={"files": ("../../x.png", b"x")})
+        (stored,) = upload.json()
+        assert is_upload(stored, options.uploads) and Path(stored).name == "x.png"
+        evil = {"origin": "http://evil.example"}
+        assert (
+            client.post("/ui/gradio_api/upload", files={"files": ("a", b"x")}, headers=evil).status_code
+            == 403
+        )

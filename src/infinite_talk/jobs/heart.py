@@ -102,6 +102,11 @@ class Heart:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
+    @property
+    def heard(self) -> bool:
+        """Whether the work will stop at its next step."""
+        return self._why is not None or self._stop.is_set()
+
     def listen(self, event: Progress) -> None:
         """Hear the engine.
 

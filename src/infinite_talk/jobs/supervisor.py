@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from infinite_talk.errors import InfiniteTalkError
 from infinite_talk.jobs.child import NO_STORE, Task
@@ -27,12 +27,14 @@ from infinite_talk.jobs.store import JobStore
 from infinite_talk.jobs.types import DataFolder
 from infinite_talk.jobs.worker import BROKEN
 
+Told = TypeVar("Told")
 logger = logging.getLogger(__name__)
 GRACE = 30.0
 """Seconds that a worker has for its current step when it is asked to end."""
 _STEADY = 60.0  # seconds of life after which an end is not thought to be of the same cause as the one before
 _LONGEST = 60.0  # between two starts in a row
 _PYTHON = (sys.executable, "-P")  # no modules from the folder that this happens to be started in
+CHILD = (*_PYTHON, "-m", "infinite_talk.jobs.child")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _LIST = f"""
 import os, torch
@@ -89,13 +91,15 @@ class Supervisor:
         pace: Pace = Pace(),  # noqa: B008 - frozen
         patience: Patience = Patience(),  # noqa: B008 - frozen
         grace: float = GRACE,
+        command: Sequence[str] = CHILD,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``url``: of the store, for the workers; default: the SQLite file in the folder."""
+        """``url``: of the store, for the workers; default: the SQLite file in the folder. ``command``: of a worker."""
         self._folder, self._url = folder, url or str(folder.database)
         self._leases = Leases(store.database, seconds=pace.lease, patience=patience)
         self._presence = Presence(folder)
         self._pace, self._patience, self._grace, self._clock = pace, patience, grace, clock
+        self._command = tuple(command)
         self._places = [_Place(slot) for slot in slots]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -146,6 +150,7 @@ class Supervisor:
             self._bury(place)
         # Jobs of those that were ended by force go back to their places at once, without counting as a failure.
         self._tell(lambda: self._leases.reap(self._presence.alive))
+        self._presence.tidy()
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -165,11 +170,14 @@ class Supervisor:
         self._bury(place)
         message = _reason(code)
         logger.warning("worker %s ended: %s", place.name, message)
-        self._tell(lambda: self._leases.crashed(place.name, message))
+        job = self._tell(lambda: self._leases.crashed(place.name, message))
+        self._presence.tidy()
         now = self._clock()
-        place.failures = 1 if now - place.began >= _STEADY else place.failures + 1
-        # The first end is answered at once: its job may be all right, and goes on.
-        place.not_before = now + (0.0 if place.failures == 1 else min(_LONGEST, 0.25 * 2**place.failures))
+        if job is not None or now - place.began >= _STEADY:
+            place.failures = 0  # how often a job may end its worker is limited by the store's patience
+        else:
+            place.failures += 1
+        place.not_before = now + (min(_LONGEST, 0.25 * 2**place.failures) if place.failures > 1 else 0.0)
 
     def _start(self, place: _Place) -> None:
         place.name = f"{platform.node()[:60]}-{secrets.token_hex(6)}"
@@ -184,9 +192,7 @@ class Supervisor:
         )
         try:
             only = () if place.slot.gpu is None else ("env", f"{_VISIBLE}={place.slot.gpu}")
-            place.process = subprocess.Popen(
-                [*only, *_PYTHON, "-m", "infinite_talk.jobs.child"], stdin=subprocess.PIPE
-            )
+            place.process = subprocess.Popen([*only, *self._command], stdin=subprocess.PIPE)
             assert place.process.stdin is not None
             place.process.stdin.write(task.to_line())
             place.process.stdin.flush()
@@ -202,12 +208,13 @@ class Supervisor:
                 logger.debug("the pipe of worker %s was broken", place.name)
         place.process = None
 
-    def _tell(self, what: Callable[[], object]) -> None:
+    def _tell(self, what: Callable[[], Told]) -> Told | None:
         """The store may be busy or gone; then the next worker that claims finds the dead one's job by its lock."""
         try:
-            what()
+            return what()
         except InfiniteTalkError as error:
             logger.warning("%s", error.message)
+            return None
 
 
 def _reason(code: int) -> str:

@@ -1,0 +1,40 @@
+"""F1, F2: workers and servers are killed; no job is lost, doubled or changed. The long form is ``bench/job_kills.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import postgres
+from bench.job_kills import WHAT, WINDOWS, Forked, Media, endure, media, undisturbed
+
+
+@pytest.fixture(scope="module")
+def material(portrait: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Media:
+    """A queue of two videos, and what they are when nobody disturbs them."""
+    whole = undisturbed(Forked, tmp_path_factory.mktemp("whole"), media(portrait, tiny_bundle), 2)
+    assert len(set(whole.whole)) == 2 and all(len(found) == 64 for found in whole.whole), whole.whole
+    return whole
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    if request.param == "sqlite":
+        yield None
+        return
+    if postgres.binaries() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
+    with postgres.server() as server, postgres.database(server) as name:
+        yield name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", WHAT)
+def test_f1_f2_kills_leave_no_trace(tmp_path: Path, url: str | None, what: str, material: Media):
+    ordeal = endure(Forked, tmp_path / "data", url, what, material, kills=2, seed=3)
+    print(ordeal)
+    assert (ordeal.boundaries, len(ordeal.moments)) == (WINDOWS, 2)
+    assert (ordeal.lost, ordeal.doubled, ordeal.changed, ordeal.made_twice) == (0, 0, 0, 0)
+    assert ordeal.in_order
