@@ -67,6 +67,16 @@ def test_json_with_data_urls_is_the_same_order(served: Service, nested: bool) ->
     assert served.desk.get(answer.json()["id"]).order.request == form
 
 
+def test_objects_in_a_form_may_be_written_with_brackets(served: Service) -> None:
+    files = {"input_reference": FORM["input_reference"]}
+    assert refused(served, **{"seed[x]": "1", "seed": "2"}) == (400, "repeated_field", "seed")
+    told = served.order(
+        files, **{"audio_reference[audio_url]": data_url(AUDIO), "extra_params[audio_end]": "2"}
+    )
+    request = served.desk.get(told["id"]).order.request
+    assert (request.speakers, request.audio_end) == (ONE, 2.0)
+
+
 def test_what_is_no_picture_is_a_video(served: Service) -> None:
     files = {**FORM, "input_reference": ("a.png", b"\0\0\0\x20ftypisom" + bytes(9))}
     told = served.order(files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infinite_talk import UsageError
-from infinite_talk.frontends.web.node_fields import options_of
+from infinite_talk.frontends.web.node_fields import options_of, values_of
 from infinite_talk.jobs.node_options import NodeOptions, Resize
 
 PLAIN = {
@@ -55,3 +55,16 @@ def test_what_is_no_choice_is_refused(name, value):
 
 def test_every_option_has_a_field():
     assert set(PLAIN) - {"interpolation", "condition"} == set(NodeOptions.__slots__)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        NodeOptions(),
+        NodeOptions(fps=30.0, audio_frames=9, colour_method="hm", separate_vocals=True),
+        NodeOptions(resize=Resize(method="pad", interpolation="nearest", condition="if bigger area")),
+    ],
+)
+def test_options_of_a_job_come_back_into_the_fields(options):
+    assert set(values_of(options)) == set(PLAIN)
+    assert options_of(values_of(options)) == options

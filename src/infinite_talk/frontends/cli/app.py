@@ -22,24 +22,19 @@ from .flags import (
     FETCH,
     FILES,
     FORCE,
-    JOB_BEFORE,
-    JOB_LIMIT,
-    JOB_STATES,
     JSON,
     MODEL,
     MODELS_DIR,
     PLACE,
     REQUEST,
-    SERVE,
-    STORE,
     TALK,
     TO,
-    WORKERS,
     WORKFLOW,
     WORKFLOW_OUTPUT,
     with_flags,
 )
 from .requests import Files, build_settings, planned
+from .service_flags import JOB_BEFORE, JOB_LIMIT, JOB_STATES, SERVE, STORE, WORKERS
 from .talk import Run
 
 app = typer.Typer(

@@ -6,9 +6,11 @@ import ipaddress
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from infinite_talk.frontends.http import HttpOptions
     from infinite_talk.jobs.desk import Desk
     from infinite_talk.jobs.limits import Limits
-    from infinite_talk.jobs.supervisor import Supervisor
+    from infinite_talk.jobs.supervisor import Slot, Supervisor
 
 KEY_VARIABLE = PREFIX + "API_KEY"
 SHORTEST_KEY = 16
@@ -38,6 +40,7 @@ SWEEP = 600.0
 GRACE = 10
 """Seconds that open answers have when the server ends."""
 GIB = 2**30
+MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def serve(options: Options, flags: Mapping[str, Any], run: Run) -> int:
     from infinite_talk.frontends.http import create_app
     from infinite_talk.jobs.checking import Checker
     from infinite_talk.jobs.presence import only_server
-    from infinite_talk.jobs.supervisor import Supervisor, slots_here
+    from infinite_talk.jobs.supervisor import Supervisor
 
     door, limits = Door.of(flags), limits_of(flags)
     settings = absolute(build_settings(options))
@@ -100,8 +103,7 @@ def serve(options: Options, flags: Mapping[str, Any], run: Run) -> int:
     ):
         keep_profile(desk, settings)
         checker = Checker(settings)
-        here = flags["workers"] != 0
-        slots = slots_here(flags["workers"]) if here else ()
+        slots, here = _slots(flags), flags["workers"] != 0
         with Supervisor(desk.store, desk.folder, options.database, slots=slots) as supervisor, sweeping(desk):
             app = create_app(
                 desk,
@@ -173,6 +175,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     Raises:
         UsageError: there is no such address, or the port is taken.
     """
+    if not 0 <= port <= MAX_PORT:
+        raise UsageError(f"--port {port}: expected 0 (any free one) to {MAX_PORT}.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -257,6 +261,19 @@ def absolute(value: Value) -> Value:
     elif is_dataclass(value) and not isinstance(value, type):
         made = replace(value, **{field.name: absolute(getattr(value, field.name)) for field in fields(value)})
     return made  # type: ignore[no-any-return]
+
+
+def _slots(flags: Mapping[str, Any]) -> Sequence[Slot]:
+    """Who will work. Another process is asked for the GPUs, which takes seconds; the page is loaded meanwhile."""
+    from infinite_talk.jobs.supervisor import slots_here
+
+    if flags["workers"] == 0:
+        return ()
+    with ThreadPoolExecutor(1) as thread:
+        slots = thread.submit(slots_here, flags["workers"])
+        if flags["page"]:
+            import_module("infinite_talk.frontends.web.page")
+        return slots.result()
 
 
 def _add_page(app: FastAPI, desk: Desk, checker: Any, limits: Limits) -> None:  # noqa: ANN401 - jobs.checking.Checker

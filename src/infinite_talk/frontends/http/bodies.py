@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ MAX_DEPTH = 32
 """Of nested JSON."""
 MAX_DIGITS = 400
 """Of one number."""
+_KEYED = re.compile(r"(\w{1,60})\[(\w{1,60})\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,28 @@ def _split(items: list[tuple[str, UploadFile | str]]) -> Parsed:
             fields[name] = value
         else:
             files[name] = value
-    return Parsed(fields, files)
+    return Parsed(_folded(fields), files)
+
+
+def _folded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields called ``name[key]`` put together as an object ``name``, which is how some clients write one in a form.
+
+    Raises:
+        Refusal: 400, the same name stands for a text too.
+    """
+    folded: dict[str, Any] = {}
+    for name, value in fields.items():
+        if not _KEYED.fullmatch(name):
+            folded[name] = value
+    for name, value in fields.items():
+        if match := _KEYED.fullmatch(name):
+            inside = folded.setdefault(match[1], {})
+            if not isinstance(inside, dict):
+                raise Refusal(
+                    400, f"The field {match[1]!r} is given twice.", code="repeated_field", param=match[1]
+                )
+            inside[match[2]] = value
+    return folded
 
 
 def _bad(reason: str, param: str | None = None) -> Refusal:

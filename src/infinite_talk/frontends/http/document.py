@@ -93,9 +93,18 @@ PLAYLIST_ANSWER: Answers = {
 METRICS_ANSWER: Answers = {
     200: {"description": "Numbers", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "For Last-Event-ID."},
+        "event": {"enum": ["progress", "completed", "failed", "cancelled", "deleted"]},
+        "data": {"type": "string", "description": "The video, JSON."},
+        "retry": {"type": "integer"},
+    },
+}
 DELETION_ANSWER: Answers = {202: {"model": VideoDeleted, "description": "It goes when it has stopped"}}
 EVENTS_ANSWER: Answers = {
-    200: {"description": "Events", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"description": "Events", "content": {"text/event-stream": {"schema": _EVENT}}},
     204: {"description": "Nothing will come any more"},
 }
 

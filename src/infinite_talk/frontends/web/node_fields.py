@@ -11,7 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 from infinite_talk import UsageError
 from infinite_talk.frontends.web.options import More
 from infinite_talk.frontends.web.texts import Texts
-from infinite_talk.jobs.node_options import ColourMethod, Condition, Interpolation, Method, NodeOptions
+from infinite_talk.jobs.node_options import (
+    ColourMethod,
+    Condition,
+    Interpolation,
+    Method,
+    NodeOptions,
+    Resize,
+)
 
 _OPTIONS = TypeAdapter(NodeOptions)
 METHODS, CONDITIONS, INTERPOLATIONS, COLOURS = map(get_args, (Method, Condition, Interpolation, ColourMethod))
@@ -77,6 +84,22 @@ def options_of(values: Mapping[str, Any]) -> NodeOptions:
         raise UsageError(f"{names} has a value that is no choice; take one of the list.") from None
 
 
+def values_of(options: NodeOptions) -> dict[str, Any]:
+    """The inverse of :func:`options_of`."""
+    resize = options.resize
+    return {
+        "fps": options.fps,
+        "audio_frames": options.audio_frames or 0,
+        "audio_scale": options.audio_scale,
+        "normalize_loudness": options.normalize_loudness,
+        "separate_vocals": options.separate_vocals,
+        "colour_method": options.colour_method or "",
+        "resize": "" if resize is None else resize.method,
+        "interpolation": (resize or Resize()).interpolation,
+        "condition": (resize or Resize()).condition,
+    }
+
+
 def _number(texts: Texts, name: str, value: float, low: float, high: float) -> gr.Number:
     return gr.Number(
         value,
@@ -89,4 +112,4 @@ def _number(texts: Texts, name: str, value: float, low: float, high: float) -> g
     )
 
 
-__all__ = ["node_fields", "options_of"]
+__all__ = ["node_fields", "options_of", "values_of"]

@@ -61,9 +61,9 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
 
 def _keep_time(timer: gr.Timer, queue: gr.Tab, others: Sequence[gr.Tab]) -> None:
     """Let the queue's timer run while the queue is looked at."""
-    queue.select(lambda: gr.Timer(active=True), None, timer, queue=False, **create.QUIETLY)
+    queue.select(lambda: gr.Timer(active=True), None, timer, concurrency_limit=None, **create.QUIETLY)
     for tab in others:
-        tab.select(lambda: gr.Timer(active=False), None, timer, queue=False, **create.QUIETLY)
+        tab.select(lambda: gr.Timer(active=False), None, timer, concurrency_limit=None, **create.QUIETLY)
 
 
 def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
