@@ -19,6 +19,7 @@ from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.media.colour import ColourReference, match_colour
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.ops.host import to_host
+from infinite_talk.ops.peak import forget_peak, peak_bytes
 from infinite_talk.plan.windows import plan_official, plan_windows
 from infinite_talk.presets import given
 from infinite_talk.progress import Clock, Listener, Phase, silent
@@ -59,6 +60,7 @@ def generate(
         denoiser = denoiser_for(request, sampler, transformer, rooms, skips)
         for window in todo:
             began = perf_counter()
+            forget_peak(rooms.device)
             clock.phase(Phase.SAMPLING)
             if colours is None or not window.overlap:  # a new shot has colours of its own
                 colours = shot_colours(plan, window, references)
@@ -77,7 +79,7 @@ def generate(
             frames, kept = to_host(levels, motion)
             del latent, video, levels  # the next window may need the memory
             clock.window_done()
-            yield Clip(window, frames, kept, perf_counter() - began, skipped)
+            yield Clip(window, frames, kept, perf_counter() - began, skipped, peak_bytes(rooms.device))
 
 
 def plan_for(source: Source, request: Request) -> Plan:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from infinite_talk.errors import StoreError
+from infinite_talk.jobs.node_options import NodeOptions
 from infinite_talk.progress import Phase
 from infinite_talk.request import Request
 from infinite_talk.settings import Settings
@@ -70,6 +71,8 @@ class Order:
     profile: str = ""
     """Name under which ``settings`` were chosen, for people."""
     title: str = ""
+    options: NodeOptions = field(default_factory=NodeOptions)
+    """What only the nodes can do; an order that asks for any of it is made by them (``node_run.py``)."""
     files: tuple[StoredFile, ...] = ()
     checked: Checked | None = None
     """What is known of its media since it was handed in."""

@@ -114,12 +114,14 @@ class Options(BaseSettings):
     merge_loras: bool | None = None
     device: Device | None = None
     precision: Precision | None = None
+    vae_precision: Precision | None = None
     quantization: Quantization | None = None
     attention: Attention | None = None
     tf32: bool | None = None
     gemm: Gemm | None = None
     fuse_qkv: bool | None = None
     contiguous: bool | None = None
+    compile: bool | None = None
     strict: bool | None = None
     vram: float | None = Field(default=None, gt=0)
     blocks_to_swap: int | None = Field(default=None, ge=0)

@@ -233,6 +233,13 @@ MODEL = (
 PLACE = (
     Flag("precision", Precision, MACHINE, "auto is bf16 on a GPU, fp32 on the CPU.", "--precision"),
     Flag(
+        "vae_precision",
+        Precision,
+        MACHINE,
+        "Of the video codec; auto is what its files were made for.",
+        "--vae-precision",
+    ),
+    Flag(
         "quantization",
         Quantization,
         MACHINE,
@@ -267,6 +274,13 @@ PLACE = (
         MACHINE,
         "Copy queries, keys and values into dense tensors before each attention.",
         "--contiguous/--no-contiguous",
+    ),
+    Flag(
+        "compile",
+        bool,
+        MACHINE,
+        "torch.compile for the transformer's blocks: minutes at the first pass, then faster. NVIDIA GPUs only.",
+        "--compile/--no-compile",
     ),
     Flag(
         "strict", bool, MACHINE, "Refuse instead of falling back to something else.", "--strict/--no-strict"

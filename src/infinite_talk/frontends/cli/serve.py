@@ -279,10 +279,15 @@ def _slots(flags: Mapping[str, Any]) -> Sequence[Slot]:
 def _add_page(app: FastAPI, desk: Desk, checker: Any, limits: Limits) -> None:  # noqa: ANN401 - jobs.checking.Checker
     from infinite_talk.frontends.web.options import PageOptions
     from infinite_talk.frontends.web.page import build, mount, uploads_of
+    from infinite_talk.frontends.web.panels import Panels
+    from infinite_talk.jobs.adviser import Adviser
+    from infinite_talk.jobs.desk import DEFAULT
 
     options = PageOptions(
         uploads=uploads_of(desk.folder.root), checker=checker, max_upload=limits.upload_bytes
     )
+    base = desk.store.profiles().get(DEFAULT, Settings())
+    options = Panels(desk, Adviser(), base, checker).added_to(options)
     mount(app, build(desk, options), options)
 
 

@@ -101,7 +101,13 @@ def _hand_in(
     title = fields.title or (source.order.title if source is not None else "")
     try:
         return context.desk.submit(
-            draft, request, settings=name if named else settings, title=title, key=key, extra=extra
+            draft,
+            request,
+            settings=name if named else settings,
+            title=title,
+            key=key,
+            options=None if source is None else source.order.options,
+            extra=extra,
         )
     except InfiniteTalkError as error:
         raise refusal_of(error, param=_param(error), retry_after=context.options.retry_after) from error

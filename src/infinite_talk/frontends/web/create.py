@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,13 @@ def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
         fields["picture"] = file_field(
             label=label("picture"), file_types=["image", "video"], elem_id="picture", height=150
         )
+        sample_picture = _sample(label("sample_picture"), "sample_picture")
         found["picture"] = gr.HTML(elem_id="found_picture", padding=True)
-        sample_picture = gr.Button(label("sample_picture"), size="sm", elem_id="sample_picture")
     with gr.Column(elem_classes="it-part"):
         gr.Markdown(label("step_voice"), elem_classes="it-step")
         fields["voice"] = _recording(label("voice"), "voice")
+        sample_voice = _sample(label("sample_voice"), "sample_voice")
         found["voice"] = gr.HTML(elem_id="found_voice", padding=True)
-        sample_voice = gr.Button(label("sample_voice"), size="sm", elem_id="sample_voice")
         with gr.Accordion(label("trim"), open=False, elem_id="trim"), gr.Row():
             for name in ("trim_start", "trim_end"):
                 fields[name] = gr.Number(0, label=label(name), minimum=0, step=0.1, min_width=140)
@@ -90,6 +91,10 @@ def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
 
 def _recording(label: Any, name: str) -> gr.Audio:  # noqa: ANN401 - a marker of Gradio
     return voice_field(label=label, sources=["upload", "microphone"], elem_id=name, buttons=[])
+
+
+def _sample(label: Any, name: str) -> gr.Button:  # noqa: ANN401 - a marker of Gradio
+    return gr.Button(label, size="sm", min_width=0, elem_id=name, elem_classes="it-quiet")
 
 
 def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:
@@ -247,10 +252,14 @@ def _telling(
         if file is None:
             yield ""
             return
-        yield f'<p class="it-dim" role="status">{maker.texts.html(language, "checking")}</p>'
+        yield _waiting(maker, language)
         yield tell(language, file)
     except InfiniteTalkError as error:
         yield told(maker.texts, language, error)
+
+
+def _waiting(maker: Maker, language: str) -> str:
+    return f'<p class="it-dim" role="status">{maker.texts.html(language, "checking")}</p>'
 
 
 def _connect_estimate(maker: Maker, fields: dict[str, Any], estimate: gr.HTML, complaint: gr.HTML) -> None:
@@ -291,6 +300,13 @@ def page_load() -> Any:  # noqa: ANN401 - an event of Gradio
 def _with_request(handler: Any) -> Any:  # noqa: ANN401 - a function
     """Gradio hands a request to a parameter that is annotated with it, and looks at positional ones only."""
 
+    if isgeneratorfunction(handler):
+
+        def follow(request: gr.Request, *values: Any) -> Any:  # noqa: ANN401 - as the handler
+            yield from handler(*values, request=request)
+
+        return follow
+
     def handle(request: gr.Request, *values: Any) -> Any:  # noqa: ANN401 - as the handler
         return handler(*values, request=request)
 
@@ -308,11 +324,13 @@ def _connect_job(
 ) -> None:
     shown = [result.status, result.player, result.cancel, result.timer, seen]
 
-    def submit(*values: Any, request: gr.Request) -> tuple[Any, Any]:  # noqa: ANN401 - of all fields
+    def submit(*values: Any, request: gr.Request) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - of all fields
+        language = language_of(request)
+        yield gr.skip(), _waiting(maker, language)
         try:
-            return maker.submit(values).id, ""
+            yield maker.submit(values).id, ""
         except InfiniteTalkError as error:
-            return gr.skip(), maker.complaint(error, language_of(request))
+            yield gr.skip(), maker.complaint(error, language)
 
     def look(known: str, last: str, request: gr.Request) -> Sequence[Any]:
         return show(maker, known, last, language_of(request))
@@ -327,7 +345,7 @@ def _connect_job(
             return told(maker.texts, language_of(request), error)
         return ""
 
-    now = {**QUIETLY, "queue": False}  # one short request, where the queue takes two and a stream
+    now = {**QUIETLY, "concurrency_limit": None}
     handed_in = make.click(
         _with_request(submit), list(fields.values()), [job, complaint], concurrency_limit=None, **QUIETLY
     )

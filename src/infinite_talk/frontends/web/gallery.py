@@ -15,9 +15,11 @@ from infinite_talk.frontends.web.files import file_field
 from infinite_talk.frontends.web.form import fields_of
 from infinite_talk.frontends.web.language import language_of
 from infinite_talk.frontends.web.making import Maker
+from infinite_talk.frontends.web.node_fields import values_of
 from infinite_talk.frontends.web.telling import told
 from infinite_talk.frontends.web.waiting import chosen, perform
 from infinite_talk.jobs import Job, State
+from infinite_talk.jobs.node_options import NodeOptions
 
 _REQUESTS = TypeAdapter(Request)
 PAGE = 12
@@ -43,11 +45,11 @@ def build(
     """
     label = maker.texts.label
     with gr.Row():
-        search = gr.Textbox("", label=label("gallery_search"), max_lines=1, elem_id="gallery_search", scale=2)
+        search = gr.Textbox("", label=label("gallery_search"), max_lines=1, elem_id="gallery_search", scale=1)
         file = file_field(
             label=label("reuse_upload"),
             file_types=[".mp4", ".json"],
-            height=150,
+            height=170,
             elem_id="reuse_file",
             scale=1,
         )
@@ -98,9 +100,14 @@ def finished(maker: Maker, words: str, limit: int) -> tuple[list[Job], bool]:
     return found[:limit], len(found) > limit
 
 
-def updates(create: Create, written: Mapping[str, Any], extra: Mapping[str, Any]) -> list[Any]:
+def updates(
+    create: Create,
+    written: Mapping[str, Any],
+    extra: Mapping[str, Any],
+    options: NodeOptions = NodeOptions(),  # noqa: B008 - frozen
+) -> list[Any]:
     """New values of the form's fields from the JSON of a request; fields that it does not touch are left alone."""
-    values = fields_of(written, extra)
+    values = fields_of(written, extra) | values_of(options)
     return [gr.update(value=values[name]) if name in values else gr.skip() for name in create.fields]
 
 
@@ -127,7 +134,12 @@ def opener(maker: Maker, create: Create, tabs: gr.Tabs, said: gr.HTML) -> Callab
             return [*stay[:3], told(maker.texts, language, error), *stay[4:]]
         written = _REQUESTS.dump_python(job.order.request, mode="json")
         message = reused(maker, language, job.order.title or job.id)
-        return [gr.Tabs(selected="create"), *stay[1:3], message, *updates(create, written, job.order.extra)]
+        return [
+            gr.Tabs(selected="create"),
+            *stay[1:3],
+            message,
+            *updates(create, written, job.order.extra, job.order.options),
+        ]
 
     def connect(jobs: gr.HTML) -> None:
         jobs.submit(

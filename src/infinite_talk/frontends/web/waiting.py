@@ -47,7 +47,7 @@ def build(maker: Maker, tab: gr.Tab, timer: gr.Timer, open_job: Callable[[gr.HTM
         return perform(maker, event._data, language_of(request))
 
     shown = [summary, jobs, drawn]
-    now: dict[str, Any] = {**QUIETLY, "queue": False}
+    now: dict[str, Any] = {**QUIETLY, "concurrency_limit": None}
     tab.select(draw, drawn, shown, **now)
     timer.tick(draw, drawn, shown, **now)
     jobs.submit(act, None, complaint, **now).then(draw, drawn, shown, **now)
