@@ -50,6 +50,7 @@ def test_the_gallery_plays_and_gives_settings_back(visit, finished):
     visitor.page.wait_for_function("v => v.readyState >= 2 && v.videoWidth > 0", arg=player)
     visitor.picture("gallery-finished")
     card.locator('[data-act="reuse"]').click()
+    person.button("advanced").click()
     expect(visitor.page.locator("#seed input")).to_have_value("7")
 
 
