@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -50,7 +51,7 @@ def generate(
     sampler, noise = Sampler.of(request), noise or seeded(request.seed)
     clock = Clock(listen, len(plan.windows), sampler.steps, first=start.window, runs=rooms.runs)
     clock.phase(Phase.ENCODING)
-    conditioning = encode(source, plan, request, rooms)
+    conditioning = encode(source, plan, request, rooms, partial(clock.phase, Phase.ENCODING))
     clock.say((*conditioning.notes, *sampler.notes))
     references = References(source, given(request.window_frames), rooms)
     references.at(plan.windows[start.window].reference)  # before the transformer needs the memory
