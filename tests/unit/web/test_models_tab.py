@@ -86,7 +86,9 @@ def test_every_field_has_an_effect():
     words = {"quantization": "int8", "attention": "sdpa", "device": "cpu", "gemm": "cublas"}
     words |= {"precision": "bf16", "vae_precision": "bf16", "compile_backend": "cudagraphs"}
     words |= {"compile_mode": "max-autotune", "model": FILES[0]}
-    words |= dict.fromkeys(("transformer", "adapter", "vae", "tiny_vae", "text", "vision", "speech"), FILES[0])
+    words |= dict.fromkeys(
+        ("transformer", "adapter", "vae", "tiny_vae", "text", "vision", "speech"), FILES[0]
+    )
     for field in fields(ModelForm):
         name = field.name
         if name == "merge":
