@@ -21,7 +21,6 @@ from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from infinite_talk import errors
 from infinite_talk.errors import InfiniteTalkError
 from infinite_talk.media.durable import write_bytes
 from infinite_talk.request import Request, Speaker
@@ -33,11 +32,7 @@ _COMMAND: Final = (sys.executable, "-m", "infinite_talk.jobs.advice")
 _MOST_KEPT = 256
 _MOST_BYTES = 64_000_000
 """Of one answer: six hours of tracks at 25 values a second take 20 MB."""
-_ERRORS: Final = {
-    name: kind
-    for name, kind in vars(errors).items()
-    if isinstance(kind, type) and issubclass(kind, InfiniteTalkError)
-}
+_ERRORS: Final = {kind.__name__: kind for kind in InfiniteTalkError.__subclasses__()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from infinite_talk import (
     Device,
     Gemm,
     InfiniteTalkError,
+    Phase,
     Precision,
     Quantization,
     UsageError,
@@ -24,7 +25,6 @@ from infinite_talk.frontends.web.telling import told
 from infinite_talk.jobs import State
 from infinite_talk.jobs.adviser import Choice, Machine, ModelFile, Runs
 from infinite_talk.jobs.desk import DEFAULT
-from infinite_talk.progress import Phase
 
 LONGEST_NAME = 60
 
