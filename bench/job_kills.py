@@ -25,6 +25,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -201,13 +202,13 @@ def work(data: str, where: str, name: str) -> None:
     Worker(leases, DataFolder(Path(data)), name=name, stop=stop, pace=PACE).run()
 
 
-def wait_for(what: Callable[[], object]) -> None:
-    """Look until it is so, as often as the machine can."""
+def wait_for(what: Callable[[], object], every: float = 0.05) -> None:
+    """Look until it is so."""
     until = time.perf_counter() + _LONGEST
     while not what():
         if time.perf_counter() > until:
             raise RuntimeError("nothing happened for too long")
-        time.sleep(0.001)
+        time.sleep(every)
 
 
 @contextmanager
@@ -258,7 +259,7 @@ def endure(
         fill()
         first = jobs[0][1]
         for window in range(1, WINDOWS + 1):
-            wait_for(lambda window=window: made.windows(first) >= window)
+            wait_for(lambda window=window: made.windows(first) >= window, 0.001)
             seen = made.notes(first)
             made.kill(what)
             ordeal.boundaries += 1
@@ -317,7 +318,7 @@ def main() -> None:
         servers: list[str | None] = [None]
         if postgres.binaries() is not None:
             servers.append(stack.enter_context(postgres.server()))
-        ordeals = []
+        ordeals: list[dict[str, Any]] = []
         for server in servers:
             for seed, what in enumerate(WHAT):
                 with ExitStack() as inner:
@@ -328,6 +329,7 @@ def main() -> None:
                 ordeals.append(asdict(ordeal))
         found = {
             "processes": kind.__name__.lower(),
+            "kills": sum(len(ordeal["moments"]) + ordeal["boundaries"] for ordeal in ordeals),
             "windows": WINDOWS,
             "queue_seconds": round(material.duration, 2),
             "ordeals": ordeals,

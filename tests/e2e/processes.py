@@ -8,7 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-import torch  # noqa: F401 - like the next ones: already there when a process begins
+import pyloudnorm  # noqa: F401 - like the next ones: already there when a process begins
+import torch  # noqa: F401
 
 import infinite_talk.engine
 import infinite_talk.generate

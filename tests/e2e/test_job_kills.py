@@ -1,4 +1,4 @@
-"""F1, F2: workers and servers are killed; no job is lost, doubled or changed. The long form is ``bench/job_kills.py``."""
+"""F1, F2: workers and servers are killed; no job is lost, doubled or changed. In full: ``bench/job_kills.py``."""
 
 from __future__ import annotations
 

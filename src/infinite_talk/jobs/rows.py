@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, func, or_, select, update
 
-from infinite_talk.errors import JobActionError
+from infinite_talk.errors import JobActionError, StoreError
 from infinite_talk.jobs.tables import JOBS
 from infinite_talk.jobs.types import Job, JobError, JobProgress, Order, State, Wish
 from infinite_talk.progress import Phase
+from infinite_talk.request import Request
 
 ENDS = tuple(state for state in State if state.ended)
 RUN_ORDER = (JOBS.c.priority.desc(), JOBS.c.rank)
@@ -67,12 +68,17 @@ def new(order: Order, *, name: str, number: int, priority: int, key: str | None)
 
 
 def job(row: AnyRow) -> Job:
-    """What a row of ``SELECT`` says."""
+    """What a row of ``SELECT`` says. An order that cannot be read is an empty one with an error."""
     progress = _PROGRESS.validate_json(row.progress_json)
+    problem = JobError(row.error_code, row.error_message) if row.error_code else None
+    try:
+        order = Order.from_json(row.order_json)
+    except StoreError as error:
+        order, problem = Order(request=Request()), problem or JobError(error.code, error.message)
     return Job(
         id=row.id,
         state=State(row.state),
-        order=Order.from_json(row.order_json),
+        order=order,
         priority=row.priority,
         position=row.position or None,
         created=_when(row.created) or datetime.now(UTC),
@@ -80,7 +86,7 @@ def job(row: AnyRow) -> Job:
         finished=_when(row.finished),
         attempts=row.attempts,
         progress=replace(progress, percent=row.percent),
-        error=JobError(row.error_code, row.error_message) if row.error_code else None,
+        error=problem,
         output=row.output,
         wish=Wish(row.wish) if row.wish else None,
         key=row.idempotency_key,

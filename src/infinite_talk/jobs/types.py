@@ -158,7 +158,7 @@ class Job:
     """How often a worker took it."""
     progress: JobProgress = JobProgress()
     error: JobError | None = None
-    """Only when it failed."""
+    """Only when it failed, or when its order cannot be read."""
     output: str | None = None
     """The video, relative to the job's folder; only when it is completed."""
     wish: Wish | None = None

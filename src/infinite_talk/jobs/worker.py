@@ -121,6 +121,8 @@ class Worker:
         if delivered(video):  # killed between the last window and telling so
             shutil.rmtree(take, ignore_errors=True)
             return
+        if job.error is not None:  # a running job has none of its own: the order cannot be read
+            raise StoreError(job.error.message, code=job.error.code)
         if not folder.is_dir():
             raise NoSpaceError(
                 f"The folder of job {job.id} is gone from {self._folder.jobs}. Order it again, or give the worker "

@@ -90,3 +90,12 @@ def test_a_fault_of_the_program_is_one_line_unless_asked(monkeypatch, capsys):
     monkeypatch.setattr("infinite_talk.frontends.cli.doctor.doctor", broken)
     assert run(["doctor", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_missing_extra_says_how_to_get_it():
+    failure = explain(ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy"))
+    assert (failure.code, failure.exit_code) == (
+        "extra_missing",
+        2,
+    ) and "infinite-talk[web]" in failure.message
+    assert explain(ModuleNotFoundError("No module named 'x'", name="x")).code == "internal"

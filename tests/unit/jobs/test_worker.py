@@ -32,6 +32,7 @@ from infinite_talk.jobs.heart import Pace
 from infinite_talk.jobs.leases import Leases
 from infinite_talk.jobs.node_options import NodeOptions
 from infinite_talk.jobs.paths import rooted
+from infinite_talk.jobs.tables import JOBS
 from infinite_talk.jobs.worker import Broken, Worker
 
 WINDOWS = 3
@@ -310,3 +311,19 @@ def test_options_that_the_nodes_lack_are_refused_at_the_desk(
         with pytest.raises(UsageError, match="audio_scale cannot be combined with step_cache"):
             desk.submit(draft, request, options=NodeOptions(audio_scale=2.0))
     assert not desk.list()
+
+
+def test_an_order_that_cannot_be_read_stops_nobody_else(desk, submit, monkeypatch):
+    bad, good = submit(), submit()
+    with desk.store.database.touch() as connection:
+        text = (
+            JOBS.update().where(JOBS.c.id == bad.id).values(order_json='{"request": {"compat": "of 2031"}}')
+        )
+        connection.execute(text)
+    assert [job.id for job in desk.list()] == [good.id, bad.id]
+    assert "another version" in desk.get(bad.id).error.message
+    monkeypatch.setattr(Engine, "write", lambda *_, **__: None)
+    worker(desk).run(until_empty=True)
+    assert desk.get(bad.id).state is State.FAILED and desk.get(bad.id).error.code == "store_damaged"
+    assert desk.get(good.id).state is State.COMPLETED
+    assert desk.delete(bad.id) is None

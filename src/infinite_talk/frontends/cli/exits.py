@@ -10,6 +10,10 @@ from infinite_talk import InfiniteTalkError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
+_OF_THE_SERVICE = {"fastapi", "gradio", "multipart", "prometheus_client", "psycopg", "python_multipart"}
+_OF_THE_SERVICE |= {"sqlalchemy", "sse_starlette", "uvicorn"}
+"""Modules of the extra ``web``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -32,6 +36,11 @@ def explain(error: BaseException) -> Failure:
         return Failure(error.message, error.code, error.exit_code)
     if hasattr(error, "format_message"):  # typer's own errors about the command line
         return Failure(error.format_message(), "usage", 2)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _OF_THE_SERVICE:
+        missing = (
+            f"{error.name} is not installed; jobs and the service need it: pip install 'infinite-talk[web]'."
+        )
+        return Failure(missing, "extra_missing", 2)
     if isinstance(error, KeyboardInterrupt):
         return Failure("Stopped.", "cancelled", 130)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

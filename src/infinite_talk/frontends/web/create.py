@@ -70,13 +70,13 @@ def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
         fields["picture"] = file_field(
             label=label("picture"), file_types=["image", "video"], elem_id="picture", height=150
         )
+        sample_picture = _sample(label("sample_picture"), "sample_picture")
         found["picture"] = gr.HTML(elem_id="found_picture", padding=True)
-        sample_picture = gr.Button(label("sample_picture"), size="sm", elem_id="sample_picture")
     with gr.Column(elem_classes="it-part"):
         gr.Markdown(label("step_voice"), elem_classes="it-step")
         fields["voice"] = _recording(label("voice"), "voice")
+        sample_voice = _sample(label("sample_voice"), "sample_voice")
         found["voice"] = gr.HTML(elem_id="found_voice", padding=True)
-        sample_voice = gr.Button(label("sample_voice"), size="sm", elem_id="sample_voice")
         with gr.Accordion(label("trim"), open=False, elem_id="trim"), gr.Row():
             for name in ("trim_start", "trim_end"):
                 fields[name] = gr.Number(0, label=label(name), minimum=0, step=0.1, min_width=140)
@@ -91,6 +91,10 @@ def _inputs(maker: Maker, fields: dict[str, Any]) -> dict[str, gr.HTML]:
 
 def _recording(label: Any, name: str) -> gr.Audio:  # noqa: ANN401 - a marker of Gradio
     return voice_field(label=label, sources=["upload", "microphone"], elem_id=name, buttons=[])
+
+
+def _sample(label: Any, name: str) -> gr.Button:  # noqa: ANN401 - a marker of Gradio
+    return gr.Button(label, size="sm", min_width=0, elem_id=name, elem_classes="it-quiet")
 
 
 def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:

@@ -30,8 +30,8 @@ _LOOK: Final = re.compile(
     rf"|{API}/(app_id|info|startup-events|upload_progress|queue/data|theme\.css)/?|{API}/heartbeat/[\w-]+"
     rf"|{API}/file=(?!\w+:).+"  # an address there would be fetched by the server
 )
-_SEND: Final = re.compile(rf"{API}/(upload|cancel|reset|queue/join)/?")
-_EVENT: Final = re.compile(rf"{API}/queue/join/?")
+_SEND: Final = re.compile(rf"{API}/(upload|cancel|reset|queue/join|run/predict)/?")
+_EVENT: Final = re.compile(rf"{API}/(queue/join|run/predict)/?")
 
 
 def guard(application: FastAPI, mounted: str, uploads: Path) -> None:

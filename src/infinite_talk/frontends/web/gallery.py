@@ -45,11 +45,11 @@ def build(
     """
     label = maker.texts.label
     with gr.Row():
-        search = gr.Textbox("", label=label("gallery_search"), max_lines=1, elem_id="gallery_search", scale=2)
+        search = gr.Textbox("", label=label("gallery_search"), max_lines=1, elem_id="gallery_search", scale=1)
         file = file_field(
             label=label("reuse_upload"),
             file_types=[".mp4", ".json"],
-            height=150,
+            height=170,
             elem_id="reuse_file",
             scale=1,
         )

@@ -18,7 +18,7 @@
 
   // Theme: what was chosen, else the system's. Gradio reads it from the address.
   const themes = { dark: "dark", light: "light" };
-  const paint = (name) => document.body.classList.toggle("dark", name === "dark");
+  const paint = (name) => document.body?.classList.toggle("dark", name === "dark");
   const system = () => (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   const theme = () => themes[stored("infinite_talk_theme")] || system();
   const keep = new MutationObserver(() => {

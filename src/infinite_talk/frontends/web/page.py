@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from infinite_talk.frontends.web import create, gallery, waiting
 from infinite_talk.frontends.web.door import guard
+from infinite_talk.frontends.web.early import put_early
 from infinite_talk.frontends.web.finding import ROOT
 from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.options import PageOptions
@@ -89,9 +90,9 @@ def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
         mcp_server=False,
         i18n=Texts.load().translations(),
         theme=theme(),
-        # Not as ``css``: Gradio would put its container before every rule, and some of ours look at the document.
-        head=f"<style>{_own('style.css')}</style><script>{_own('page.js')}</script>",
     )
+    # Not as ``css``: Gradio would put its container before every rule, and some of ours look at the document.
+    put_early(app, ROOT, f"<style>{_own('style.css')}</style><script>{_own('page.js')}</script>")
     guard(app, ROOT, options.uploads)
 
 
