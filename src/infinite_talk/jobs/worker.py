@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,11 @@ class Worker:
         pace: Pace = Pace(),  # noqa: B008 - frozen
         hung: Callable[[str], None] | None = None,
     ) -> None:
-        """``stop``: set it to end after the current step; ``hung``: called when a step does not end."""
+        """``stop``: set it to end after the current step; ``hung``: called when a step does not end.
+
+        A signal handler may set ``stop``, so this thread never waits for it: a handler that interrupts the waiting
+        would want the lock that the waiting holds, and both would stand still.
+        """
         self._leases, self._folder = leases, folder
         self._name, self._stop, self._pace = name, stop, pace
         self._presence = Presence(folder)
@@ -77,7 +82,7 @@ class Worker:
                 elif until_empty:
                     return
                 else:
-                    self._stop.wait(self._pace.idle)
+                    time.sleep(self._pace.idle)  # not ``stop.wait``: see ``__init__``
 
     def _claim(self) -> Lease | None:
         try:
@@ -149,7 +154,7 @@ class Worker:
         """Wait until nobody holds a take; a wish ends the waiting."""
         while is_held(take / "lock"):
             heart.check()
-            self._stop.wait(self._pace.idle)
+            time.sleep(self._pace.idle)
 
     def _engine_for(self, job: Job) -> Engine:
         """The model of the last job, when this one is made with the same settings."""
@@ -192,7 +197,7 @@ class Worker:
                 if patience <= 0 or (isinstance(error, StoreError) and error.code not in _TRANSIENT):
                     raise
                 logger.warning("%s", error.message)
-                threading.Event().wait(self._pace.idle)
+                time.sleep(self._pace.idle)
                 patience -= self._pace.idle
 
     def _end_hung(self, problem: str) -> None:

@@ -165,6 +165,20 @@ def test_f18_a_worker_that_is_asked_to_end_puts_its_job_back(desk, submit, whole
     assert sha256(desk.folder.video(jobs[0].id)) == whole
 
 
+def test_f18_a_signal_handler_may_ask_at_any_moment(desk):
+    """One that interrupts ``Event.wait`` in its own thread stands still for ever, as both want its lock."""
+
+    class Asked(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            raise AssertionError("the worker's thread waits for what a handler sets")
+
+    stop = Asked()
+    timer = threading.Timer(0.1, stop.set)
+    timer.start()
+    worker(desk, stop=stop).run()
+    timer.join()
+
+
 def test_f3_killed_between_the_video_and_telling_so(desk, submit, whole, monkeypatch):
     job = submit()
     monkeypatch.setattr(Leases, "complete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
