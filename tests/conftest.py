@@ -19,6 +19,11 @@ settings.register_profile("project", deadline=None, derandomize="CI" in os.envir
 settings.load_profile("project")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here, since pytest reads options before it looks into ``tests/browser``."""
+    parser.addoption("--screenshots", metavar="FOLDER", help="keep the pictures that tests/browser takes")
+
+
 @pytest.fixture(scope="session")
 def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A PNG of 120 x 100 pixels."""

@@ -44,6 +44,7 @@ from infinite_talk.request import (
 )
 from infinite_talk.settings import (
     Attention,
+    Compile,
     Device,
     Gemm,
     LoRA,
@@ -124,6 +125,7 @@ __all__ = [
     "CheckpointError",
     "Clip",
     "Compat",
+    "Compile",
     "Device",
     "Distilled",
     "EasyCache",

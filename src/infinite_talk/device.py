@@ -46,6 +46,19 @@ def choose_dtype(settings: Settings, device: torch.device) -> torch.dtype:
     return _DTYPES[precision_of(settings, device)]
 
 
+def codec_dtype(settings: Settings, device: torch.device) -> torch.dtype | None:
+    """What was asked for the video codec; ``None``: its own.
+
+    Raises:
+        CapabilityError: the device cannot compute in it.
+    """
+    if settings.vae_precision is Precision.AUTO:
+        return None
+    if settings.vae_precision is Precision.FP16 and device.type == "cpu":
+        raise CapabilityError("vae_precision fp16 needs a GPU; use auto, fp32 or bf16 on the CPU.")
+    return _DTYPES[settings.vae_precision]
+
+
 def measure_speed(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of a large matrix product on this device; takes some milliseconds."""
     side = 4096 if device.type == "cuda" else 512

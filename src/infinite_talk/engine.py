@@ -287,7 +287,7 @@ class Engine:
             quantization=runtime.how.quantization,
             attention=runtime.how.attention.name,
             decoder=runtime.decoder,
-            products=str(runtime.how.products),
+            products=runtime.how.extras,
         )
         return Recipe.of(
             job.request,

@@ -11,15 +11,16 @@ import torch
 
 from infinite_talk.denoise.caches import remembered_streams
 from infinite_talk.denoise.guidance import Branch, branches
-from infinite_talk.device import measure_speed
+from infinite_talk.device import codec_dtype, measure_speed
 from infinite_talk.effective import effective
 from infinite_talk.engine import Engine
 from infinite_talk.errors import CheckpointError, UsageError
-from infinite_talk.inputs.validate import prompts_of
+from infinite_talk.inputs.validate import MAX_FRAMES, prompts_of
 from infinite_talk.memory import MemoryPlan, ModelSizes, Work, allocator_limit, full_sizes, plan_memory
 from infinite_talk.memory.planner import CONTEXT
 from infinite_talk.memory.speed import Speed, card_with, measured_speed
 from infinite_talk.plan.buckets import choose_size, parse_size
+from infinite_talk.plan.windows import plan_windows
 from infinite_talk.presets import OFFICIAL, Defaults, given, resolve
 from infinite_talk.request import Request
 from infinite_talk.settings import Device, Precision, Quantization, Settings
@@ -61,8 +62,11 @@ class Forecast:
         return self.plan.seconds_once + self.work.windows * self.plan.seconds_per_window
 
 
-def plan_run(request: Request, settings: Settings) -> Forecast:
+def plan_run(request: Request, settings: Settings, *, seconds: float | None = None) -> Forecast:
     """Plan a run. Media may be missing: then one window of a wide picture and one speaker is planned.
+
+    Args:
+        seconds: of video, for a request without media; such a request costs no look at any file but the models'.
 
     Raises:
         UsageError, InputError: what is wrong with the request or its files.
@@ -70,7 +74,7 @@ def plan_run(request: Request, settings: Settings) -> Forecast:
         CapabilityError: the run does not fit; says the least memory that would do.
     """
     sizes, kept, defaults, notes = _model(request, settings)
-    work, seconds = _work(request, settings, defaults)
+    work, seconds = _work(request, settings, defaults, seconds)
     gpu, limit, speed = _machine(settings, sizes)
     asked = settings.memory
     plan = plan_memory(sizes, work, limit, asked, gpu=gpu, speed=speed)
@@ -110,7 +114,7 @@ def _model(request: Request, settings: Settings) -> tuple[ModelSizes, str, Defau
         how = effective(settings, gguf=opened.gguf, head_dim=head_dim)
         policy, dtype, device, notes = how.policy, how.dtype, how.device, how.notes
         fused = how.fused
-    sizes = sizes_of(opened, policy, dtype, device, fused=fused)
+    sizes = sizes_of(opened, policy, dtype, device, fused=fused, codec=codec_dtype(settings, device))
     kept = f"{opened.version}" if policy.format is None else str(policy.name)
     return sizes, kept, opened.defaults, (*notes, *opened.notes)
 
@@ -141,7 +145,9 @@ def _preset(name: str, settings: Settings) -> tuple[ModelSizes, str]:
     return replace(sizes, name=name, block=block, disk=disk), f"{kept}, matrices as in the file"
 
 
-def _work(request: Request, settings: Settings, defaults: Defaults) -> tuple[Work, float]:
+def _work(
+    request: Request, settings: Settings, defaults: Defaults, seconds: float | None
+) -> tuple[Work, float]:
     """What is to be done, and seconds of video."""
     if request.image or request.video:
         job = Engine(settings).prepare(request)
@@ -151,6 +157,10 @@ def _work(request: Request, settings: Settings, defaults: Defaults) -> tuple[Wor
         resolved = resolve(request, defaults)
         size = choose_size(parse_size(given(resolved.size)), *SHAPE)
         people, windows, frames = max(1, len(request.speakers)), 1, given(resolved.window_frames)
+        if seconds is not None:
+            frames = max(1, min(round(seconds * FPS), resolved.max_frames or MAX_FRAMES))
+            motion = given(resolved.motion_frames)
+            windows = len(plan_windows(frames, frames=given(resolved.window_frames), motion=motion).windows)
     asked = branches(given(resolved.text_guidance), given(resolved.audio_guidance), resolved.compat)
     work = Work(
         first=True,

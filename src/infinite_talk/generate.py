@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -19,6 +20,7 @@ from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.media.colour import ColourReference, match_colour
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.ops.host import to_host
+from infinite_talk.ops.peak import forget_peak, peak_bytes
 from infinite_talk.plan.windows import plan_official, plan_windows
 from infinite_talk.presets import given
 from infinite_talk.progress import Clock, Listener, Phase, silent
@@ -49,7 +51,7 @@ def generate(
     sampler, noise = Sampler.of(request), noise or seeded(request.seed)
     clock = Clock(listen, len(plan.windows), sampler.steps, first=start.window, runs=rooms.runs)
     clock.phase(Phase.ENCODING)
-    conditioning = encode(source, plan, request, rooms)
+    conditioning = encode(source, plan, request, rooms, partial(clock.phase, Phase.ENCODING))
     clock.say((*conditioning.notes, *sampler.notes))
     references = References(source, given(request.window_frames), rooms)
     references.at(plan.windows[start.window].reference)  # before the transformer needs the memory
@@ -59,6 +61,7 @@ def generate(
         denoiser = denoiser_for(request, sampler, transformer, rooms, skips)
         for window in todo:
             began = perf_counter()
+            forget_peak(rooms.device)
             clock.phase(Phase.SAMPLING)
             if colours is None or not window.overlap:  # a new shot has colours of its own
                 colours = shot_colours(plan, window, references)
@@ -77,7 +80,7 @@ def generate(
             frames, kept = to_host(levels, motion)
             del latent, video, levels  # the next window may need the memory
             clock.window_done()
-            yield Clip(window, frames, kept, perf_counter() - began, skipped)
+            yield Clip(window, frames, kept, perf_counter() - began, skipped, peak_bytes(rooms.device))
 
 
 def plan_for(source: Source, request: Request) -> Plan:

@@ -29,6 +29,7 @@ from infinite_talk.models.text import TextEncoder
 from infinite_talk.models.tiny_vae import TinyVAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vision import ImageEncoder
+from infinite_talk.ops.compiling import compile_blocks, for_moving_weights
 from infinite_talk.ops.linear.gguf import Q8_0
 from infinite_talk.presets import given
 from infinite_talk.progress import Listener, Phase, Progress
@@ -180,7 +181,7 @@ class Runtime:
 
     def _sizes(self) -> ModelSizes:
         how = self.how
-        return sizes_of(self.model, how.policy, how.dtype, how.device, fused=how.fused)
+        return sizes_of(self.model, how.policy, how.dtype, how.device, fused=how.fused, codec=how.codec)
 
     def _limit(self) -> float:
         """Bytes that tensors may take on the device."""
@@ -277,6 +278,11 @@ class Runtime:
             transformer.to(how.device)  # strengths of LoRAs, which were made beside a block that is streamed
             if self._stream.note:
                 self._say(self._stream.note)
+        if how.compiled is not None:
+            streamed = plan.blocks_to_swap > 0
+            compile_blocks(
+                transformer.blocks.children(), for_moving_weights(how.compiled) if streamed else how.compiled
+            )
         return transformer
 
     def _maker(self, part: Part) -> Callable[[], nn.Module]:
@@ -285,7 +291,7 @@ class Runtime:
     def _build(self, part: Part) -> nn.Module:
         opened, device, plan = self.model.parts[part], self.how.device, self._plan
         assert plan is not None
-        dtype = dtype_of(part, opened, device, self.how.dtype)
+        dtype = dtype_of(part, opened, device, self.how.dtype, self.how.codec)
         swap = plan.text_blocks_to_swap if part is Part.TEXT else 0
         return build_part(opened, dtype, device, tokenizer=self.model.tokenizer, swap=swap)
 

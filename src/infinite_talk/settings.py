@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 
 class Device(StrEnum):
@@ -97,6 +98,18 @@ class LoRA:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compile:
+    """``torch.compile`` for the transformer's blocks; names and defaults are its own. On an NVIDIA GPU only."""
+
+    backend: Literal["inductor", "cudagraphs"] = "inductor"
+    mode: Literal["default", "max-autotune", "max-autotune-no-cudagraphs", "reduce-overhead"] = "default"
+    fullgraph: bool = False
+    dynamic: bool = False
+    cache_size_limit: int = 64
+    recompile_limit: int = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFiles:
     """Files of a model that is not one folder with ``model.json``. What is not named is looked for."""
 
@@ -141,6 +154,8 @@ class Settings:
     loras: tuple[LoRA, ...] = ()
     device: Device = Device.AUTO
     precision: Precision = Precision.AUTO
+    vae_precision: Precision = Precision.AUTO
+    """Of the video codec. ``AUTO``: what its files were made for, and float32 where ``precision`` is."""
     quantization: Quantization = Quantization.DISABLED
     attention: Attention = Attention.AUTO
     tf32: bool | None = None
@@ -153,6 +168,8 @@ class Settings:
     measured (``docs/performance.md``)."""
     contiguous: bool = False
     """Copy queries, keys and values into dense tensors before each attention, for kernels that misread others."""
+    compile: Compile | None = None
+    """Compile the transformer's blocks at their first pass, which takes minutes, for passes that take less."""
     strict: bool = False
     """Refuse to run something else than what was chosen, where a fallback exists."""
     vram: float | None = None

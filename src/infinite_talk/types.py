@@ -170,6 +170,8 @@ class Clip:
     seconds: float = 0.0  # wall time spent
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Steps that a step cache left out, by guidance branch; empty without one."""
+    memory: int | None = None
+    """Bytes at the worst moment, on the GPU or of this process; ``None`` where the system does not tell."""
 
 
 def frame_time(frame: int) -> Fraction:

@@ -31,6 +31,7 @@ MAY_USE: dict[str, set[str]] = {
     | NOUNS,
     "engine": {"generate", "presets", "runtime", "weights", "bundled"} | ROOMS | NOUNS,
     "forecast": {"effective", "engine", "device", "memory", "models", "presets", "weights"} | ROOMS | NOUNS,
+    "quality": {"engine", "lipsync", "media"} | NOUNS,
     # It measures everything but the front ends; nothing knows it but they.
     "benchmarks": {"device", "effective", "engine", "generate", "memory", "models", "ops", "presets", "rooms"}
     | {"runtime", "weights"}
@@ -53,7 +54,20 @@ MAY_USE: dict[str, set[str]] = {
     | NOUNS,
     "pipeline": {"nodes", "denoise", "inputs", "media"} | NOUNS,
     # Its worker is a consumer of the engine; its store knows nouns only.
-    "jobs": {"engine", "inputs", "media", "plan", "presets", "weights"} | NOUNS,
+    "jobs": {
+        "denoise",
+        "device",
+        "engine",
+        "forecast",
+        "inputs",
+        "lipsync",
+        "media",
+        "ops",
+        "pipeline",
+        "plan",
+    }
+    | {"presets", "quality", "weights"}
+    | NOUNS,
     "bundled": set(),
     "frontends": {"", "lipsync", "benchmarks", "frontends", "jobs", "nodes"},
     "__main__": {"frontends"},

@@ -12,7 +12,8 @@ import infinite_talk
 
 PUBLIC = [
     "APG", "Attention", "AudioLayout", "Box", "Cancelled", "CapabilityError", "CheckpointError", "Clip", "Compat",
-    "Device", "Distilled", "EasyCache", "Engine", "Forecast", "Gemm", "InfiniteTalkError", "InfiniteTalkPipeline",
+    "Compile", "Device", "Distilled", "EasyCache", "Engine", "Forecast", "Gemm", "InfiniteTalkError",
+    "InfiniteTalkPipeline",
     "InputError", "JobActionError", "LimitError", "LoRA", "MagCache", "Memory", "ModelFiles", "NoSpaceError",
     "NumericalError", "OutOfMemoryError", "Phase", "Precision", "Preview", "Progress", "PullProgress",
     "Quantization", "Recipe", "Request", "Result", "Settings", "Speaker", "StoreError", "TakeError", "TeaCache",

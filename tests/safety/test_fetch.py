@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infinite_talk import InputError
-from infinite_talk.jobs.fetch import FetchRules, Network, checked_url, fetch, is_public, resolve
+from infinite_talk.jobs.fetch import FetchRules, Network, checked_url, fetch, is_public, read_url, resolve
 
 PUBLIC = "93.184.216.34"
 RULES = FetchRules(max_bytes=1_000_000, seconds=20.0, stall_seconds=5.0)
@@ -70,8 +70,7 @@ def head(status: str = "200 OK", *lines: str) -> bytes:
 
 
 def body(network: Network, url: str = "http://example.org/a.wav", rules: FetchRules = RULES) -> bytes:
-    with fetch(url, rules, network) as chunks:
-        return b"".join(chunks)
+    return b"".join(read_url(url, rules, network))
 
 
 def refused(code: str, network: Network, url: str = "http://example.org/a", rules: FetchRules = RULES) -> str:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinite_talk.errors import CheckpointError, InputError
+from infinite_talk.errors import Cancelled, CheckpointError, InputError
 from infinite_talk.models.keymap import Entry, KeyMap
 from infinite_talk.models.speech import SpeechConfig, SpeechEncoder
 from infinite_talk.models.speech import keys as speech_keys
@@ -101,6 +101,21 @@ def test_chunks_hear_what_the_whole_hears(speech: SpeechEncoder) -> None:
     assert likeness.min() > 0.9
     wide = speech.encode_long(waveform, frames, chunk_frames=40, context_frames=frames)
     close(wide, whole, 2e-4)
+
+
+@torch.inference_mode()
+def test_a_long_recording_can_be_stopped_between_its_chunks(speech: SpeechEncoder) -> None:
+    """A cancel is heard while speech is encoded, not after all of it."""
+    heard: list[bool] = []
+
+    def stop() -> None:
+        heard.append(True)
+        if len(heard) == 2:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        speech.encode_long(voice(96_000), 150, chunk_frames=40, context_frames=10, between=stop)
+    assert len(heard) == 2
 
 
 @torch.inference_mode()

@@ -73,7 +73,9 @@ class Eyes(torch.nn.Module):
 class Ears(torch.nn.Module):
     """Hears the loudness of each frame, nothing else; works at any length."""
 
-    def forward(self, waveform: torch.Tensor, frames: int, home: object = None) -> torch.Tensor:
+    def forward(
+        self, waveform: torch.Tensor, frames: int, home: object = None, between: object = None
+    ) -> torch.Tensor:
         parts = torch.nn.functional.interpolate(waveform[:, None].abs(), size=frames, mode="area")
         return parts[:, 0, :, None, None].expand(-1, -1, 2, 4) * torch.arange(1, 5, device=waveform.device)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from infinite_talk.conditioning.image import References
@@ -16,11 +18,21 @@ from infinite_talk.rooms import Rooms
 from infinite_talk.types import Conditioning, Guide, Plan, Source, Window
 
 
-def encode(source: Source, plan: Plan, request: Request, rooms: Rooms) -> Conditioning:
-    """Everything that is constant for the whole video. ``request`` is resolved."""
+def encode(
+    source: Source,
+    plan: Plan,
+    request: Request,
+    rooms: Rooms,
+    between: Callable[[], object] = lambda: None,
+) -> Conditioning:
+    """Everything that is constant for the whole video. ``request`` is resolved.
+
+    ``between`` is called after the texts and after each minute of speech; it may raise to stop.
+    """
     texts = [*prompts_of(request.prompt), given(request.negative_prompt)]
     (*prompts, negative), notes = encode_texts(texts, rooms)
-    speech = encode_speech(source, plan, request.compat, rooms)
+    between()
+    speech = encode_speech(source, plan, request.compat, rooms, between)
     return Conditioning(
         prompts=tuple(prompts),
         negative=negative,

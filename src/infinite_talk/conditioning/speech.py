@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,7 +25,13 @@ def speech_frames(samples: int) -> int:
 
 
 @torch.inference_mode()
-def encode_speech(source: Source, plan: Plan, compat: Compat, rooms: Rooms) -> tuple[torch.Tensor, ...]:
+def encode_speech(
+    source: Source,
+    plan: Plan,
+    compat: Compat,
+    rooms: Rooms,
+    between: Callable[[], object] = lambda: None,
+) -> tuple[torch.Tensor, ...]:
     """Features of each person, ``(frames, K, D)``, in the host's memory: an hour of speech is 3.3 GB.
 
     The last window usually reaches beyond the recording. What the model hears there is silence, added to the
@@ -41,7 +47,7 @@ def encode_speech(source: Source, plan: Plan, compat: Compat, rooms: Rooms) -> t
                 features.append(encoder(sound, speech_frames(len(waveform)))[0].to(HOST))
             else:
                 sound = torch.from_numpy(_fit(waveform, heard * SPEECH_RATE // FPS))[None].to(rooms.device)
-                features.append(encoder.encode_long(sound, heard, home=HOST)[0])
+                features.append(encoder.encode_long(sound, heard, home=HOST, between=between)[0])
     return tuple(features)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infinite_talk.errors import InputError
-from infinite_talk.inputs.audio import Track, lay_out, open_recordings, read_track
+from infinite_talk.inputs.audio import Sound, Track, lay_out, open_recordings, read_track
 from infinite_talk.inputs.image import read_image, read_mask
 from infinite_talk.inputs.scenes import find_cuts
 from infinite_talk.inputs.validate import validate
@@ -40,21 +40,8 @@ def read_source(
     rule = parse_size(request.size or default_size)
     pictures, (height, width), notes = _open_pictures(request, settings, compat)
     masks = _masks(request, height, width, settings)
-    recordings = open_recordings(
-        [speaker.audio for speaker in request.speakers],
-        start=request.audio_start,
-        end=request.audio_end,
-        max_seconds=settings.max_audio_seconds,
-    )
-    tracks: list[Track | None] = []
-    for recording in recordings:
-        track, remarks = (
-            (None, []) if recording is None else read_track(recording, max_seconds=settings.max_audio_seconds)
-        )
-        tracks.append(track)
-        notes += remarks
-    _check_sum(tracks, request.audio_layout, settings)
-    sound = lay_out(tracks, request.audio_layout, max_frames=request.max_frames, compat=compat)
+    sound, remarks = read_sound(request, settings, compat=compat)
+    notes += remarks
     cuts: tuple[int, ...] = ()
     if request.scene_cuts and isinstance(pictures, FilmPictures):
         cuts = find_cuts(pictures.thumbnails(sound.frames))
@@ -69,6 +56,34 @@ def read_source(
         cuts=cuts,
         notes=tuple(notes),
     )
+
+
+def read_sound(
+    request: Request, settings: Settings, *, compat: Compat | None = None
+) -> tuple[Sound, list[str]]:
+    """The recordings of a request on one time line, and notes; pictures are not looked at.
+
+    Raises:
+        InputError: a recording that cannot be used.
+        NoSpaceError: the temporary folder is full.
+    """
+    recordings = open_recordings(
+        [speaker.audio for speaker in request.speakers],
+        start=request.audio_start,
+        end=request.audio_end,
+        max_seconds=settings.max_audio_seconds,
+    )
+    tracks: list[Track | None] = []
+    notes: list[str] = []
+    for recording in recordings:
+        track, remarks = (
+            (None, []) if recording is None else read_track(recording, max_seconds=settings.max_audio_seconds)
+        )
+        tracks.append(track)
+        notes += remarks
+    _check_sum(tracks, request.audio_layout, settings)
+    compat = request.compat if compat is None else compat
+    return lay_out(tracks, request.audio_layout, max_frames=request.max_frames, compat=compat), notes
 
 
 def _open_pictures(

@@ -23,7 +23,9 @@ from pydantic import TypeAdapter
 
 from infinite_talk.errors import InfiniteTalkError, InputError
 from infinite_talk.inputs.files import shown
-from infinite_talk.jobs.facts import PictureFacts, SoundFacts
+from infinite_talk.inputs.validate import validate
+from infinite_talk.jobs.facts import PictureFacts, RecipeFacts, SoundFacts, SoundtrackFacts
+from infinite_talk.jobs.paths import media_of, rooted
 from infinite_talk.jobs.types import Checked
 from infinite_talk.presets import resolve
 from infinite_talk.request import Request
@@ -35,7 +37,7 @@ MAX_ANSWER = 1_000_000
 """Bytes of JSON that are read from a child, which may be under another's control."""
 _COMMAND: Final = (sys.executable, "-m", "infinite_talk.jobs.inspector")
 _ERRORS: Final = {kind.__name__: kind for kind in InfiniteTalkError.__subclasses__()}
-AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, Checked)
+AnyFacts = TypeVar("AnyFacts", PictureFacts, SoundFacts, SoundtrackFacts, RecipeFacts, Checked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,19 +106,41 @@ class Checker:
             UsageError, InputError: as ``read_source`` and ``presets.resolve``; ``path_outside`` for a path that
                 leaves the folder; ``media_limit`` and ``media_crash`` besides.
         """
-        files = [
-            request.image,
-            request.video,
-            *(path for s in request.speakers for path in (s.audio, s.mask)),
-        ]
-        for path in files:
-            if path is not None:
-                within(folder, path)
+        validate(request)
+        for path in media_of(request):
+            within(folder, path)
         resolve(request, defaults_of(settings))
         written = TypeAdapter(Request).dump_python(request, mode="json")
         given = {"request": written, "folder": str(folder)}
         media = request.image or request.video or Path("request")
         return self._ask("order", given, media, Checked, settings)
+
+    def soundtrack(
+        self, folder: Path, request: Request, settings: Settings, frames: int, path: Path
+    ) -> SoundtrackFacts:
+        """Write the sound of the ``frames`` frames of a video that is being made as the file ``path``.
+
+        Args:
+            folder: of the job; all paths of the request are relative to it.
+
+        Raises:
+            InputError: as for ``order``.
+            NoSpaceError: the file cannot be written.
+        """
+        written = TypeAdapter(Request).dump_python(rooted(request, folder), mode="json")
+        given = {"request": written, "frames": frames, "path": str(path)}
+        return self._ask("soundtrack", given, path, SoundtrackFacts, settings)
+
+    def recipe(self, path: Path) -> RecipeFacts:
+        """Read what a video was made with.
+
+        Args:
+            path: an mp4 file of this program, or the JSON file beside it.
+
+        Raises:
+            InputError: ``no_recipe``, ``recipe_version``; ``media_limit`` and ``media_crash`` as for ``picture``.
+        """
+        return self._ask("recipe", {"path": str(path)}, path, RecipeFacts)
 
     def _ask(
         self,

@@ -22,6 +22,7 @@ from infinite_talk.errors import InputError, NoSpaceError, UsageError
 from infinite_talk.jobs.checking import Checker, within
 from infinite_talk.jobs.leases import Leases
 from infinite_talk.jobs.limits import Limits
+from infinite_talk.jobs.node_options import NodeOptions
 from infinite_talk.jobs.paths import media_of
 from infinite_talk.jobs.presence import Presence
 from infinite_talk.jobs.retention import MARK, mark_for_removal, remove_folder, sweep
@@ -174,6 +175,7 @@ class Desk:
         title: str = "",
         key: str | None = None,
         priority: int = 0,
+        options: NodeOptions | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Job:
         """Check an order and hand it in; it is on the disk when this returns.
@@ -182,6 +184,7 @@ class Desk:
             request: its paths are relative to the draft's folder and lie in it.
             settings: as they are, or the name of a profile; ``""`` is the profile ``default``.
             key: idempotency key; the job of an earlier call with it is returned when the order is the same.
+            options: what only the nodes can do.
             extra: for the front end; JSON.
 
         Raises:
@@ -189,7 +192,9 @@ class Desk:
             NoSpaceError, StoreError.
         """
         profile, chosen = self._settings(settings)
-        self._checked(draft, request, chosen)
+        options = options or NodeOptions()
+        options.check(request)
+        checked = self._checked(draft, request, chosen)
         with explained(draft.folder):
             for folder in (draft.folder / "inputs", draft.folder, self.folder.jobs):
                 sync(folder)
@@ -198,7 +203,9 @@ class Desk:
             settings=chosen,
             profile=profile,
             title=title,
+            options=options,
             files=tuple(sorted(draft.files, key=lambda file: file.path)),
+            checked=checked,
             extra=dict(extra or {}),
         )
         job = self.store.submit(order, key=key, priority=priority, id=draft.id, most=self.limits.queued)

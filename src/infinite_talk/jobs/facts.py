@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,22 @@ class SoundFacts:
     outline: tuple[float, ...]
     """Loudest sample of each of ``OUTLINE`` equal parts, 0..1, for drawing."""
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundtrackFacts:
+    """The sound that a video will have, written as a file of its own."""
+
+    rate: int
+    channels: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeFacts:
+    """What a video was made with, from its metadata or the JSON file beside it."""
+
+    request: Mapping[str, Any]
+    """Of the recipe: a request as JSON, its files named by their hashes. Anybody may have written it."""
+    inputs: tuple[str, ...] = ()
+    """What the files were called."""

@@ -50,7 +50,7 @@ class FetchRules:
     """What one download may be."""
 
     max_bytes: int = 2 * 1024**3
-    seconds: float = 300.0
+    seconds: float = 120.0
     """For everything, from the first look-up to the last byte."""
     stall_seconds: float = 15.0
     """Longest wait for a connection, or for the next bytes."""
@@ -130,6 +130,16 @@ def fetch(
         f"The URL is redirected more than {rules.redirects} times; give the address it leads to.",
         code="url_redirects",
     )
+
+
+def read_url(url: str, rules: FetchRules | None = None, network: Network | None = None) -> Iterator[bytes]:
+    """The bytes behind a URL, piece by piece; nothing is opened before the first is asked for.
+
+    Raises:
+        InputError: as ``fetch``.
+    """
+    with fetch(url, rules, network) as chunks:
+        yield from chunks
 
 
 def checked_url(url: str, rules: FetchRules) -> SplitResult:

@@ -24,13 +24,13 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from infinite_talk.errors import InfiniteTalkError, InputError
-from infinite_talk.inputs import read_source
+from infinite_talk.inputs import read_sound, read_source
 from infinite_talk.inputs.audio import open_recordings, read_track
 from infinite_talk.inputs.files import open_container, open_file, shown
 from infinite_talk.inputs.image import FORMATS, read_image
 from infinite_talk.inputs.loudness import TARGET
 from infinite_talk.inputs.video import film_rate, open_film, stored_pictures
-from infinite_talk.jobs.facts import Crop, PictureFacts, SoundFacts
+from infinite_talk.jobs.facts import Crop, PictureFacts, RecipeFacts, SoundFacts, SoundtrackFacts
 from infinite_talk.jobs.types import Checked
 from infinite_talk.plan.buckets import choose_size, parse_size
 from infinite_talk.request import Request
@@ -84,7 +84,7 @@ def limit(limits: Mapping[str, Any]) -> None:
     signal.alarm(math.ceil(limits["wall_seconds"]) + GRACE)
 
 
-def answer(order: Mapping[str, Any]) -> PictureFacts | SoundFacts | Checked:
+def answer(order: Mapping[str, Any]) -> PictureFacts | SoundFacts | SoundtrackFacts | RecipeFacts | Checked:
     """The facts that an order asks for.
 
     Raises:
@@ -98,6 +98,10 @@ def answer(order: Mapping[str, Any]) -> PictureFacts | SoundFacts | Checked:
             return look(Path(given["path"]), settings, given["size"] or default_size, preview)
         case "sound":
             return listen(Path(given["path"]), settings, given["start"], given["end"])
+        case "soundtrack":
+            return write_soundtrack(given["request"], settings, given["frames"], Path(given["path"]))
+        case "recipe":
+            return made_with(Path(given["path"]))
         case _:
             return read(given["request"], Path(given["folder"]), settings, default_size)
 
@@ -164,6 +168,30 @@ def read(written: Mapping[str, Any], folder: Path, settings: Settings, default_s
         seconds=source.frames / FPS,
         notes=source.notes,
     )
+
+
+def write_soundtrack(
+    written: Mapping[str, Any], settings: Settings, frames: int, path: Path
+) -> SoundtrackFacts:
+    """Write what the video will sound like, for those who watch it before it is finished."""
+    from infinite_talk.media.growing import write_preview_sound  # as in made_with
+
+    request = TypeAdapter(Request).validate_python(written)
+    sound, _ = read_sound(request, settings)
+    write_preview_sound(path, sound.soundtrack, frames)
+    return SoundtrackFacts(
+        rate=sound.soundtrack.rate, channels=sound.soundtrack.channels, seconds=frames / FPS
+    )
+
+
+def made_with(path: Path) -> RecipeFacts:
+    """Facts of the recipe in a video."""
+    from infinite_talk.media.recipe import (
+        Recipe,
+    )  # for this question only: every other one starts faster without
+
+    recipe = Recipe.from_file(path)
+    return RecipeFacts(request=recipe.request, inputs=tuple(file.name for file in recipe.inputs))
 
 
 def crop_of(height: int, width: int, size: Size) -> Crop:

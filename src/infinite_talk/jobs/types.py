@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from infinite_talk.errors import StoreError
+from infinite_talk.jobs.node_options import NodeOptions
 from infinite_talk.progress import Phase
 from infinite_talk.request import Request
 from infinite_talk.settings import Settings
@@ -70,7 +71,11 @@ class Order:
     profile: str = ""
     """Name under which ``settings`` were chosen, for people."""
     title: str = ""
+    options: NodeOptions = field(default_factory=NodeOptions)
+    """What only the nodes can do; an order that asks for any of it is made by them (``node_run.py``)."""
     files: tuple[StoredFile, ...] = ()
+    checked: Checked | None = None
+    """What is known of its media since it was handed in."""
     extra: Mapping[str, Json] = field(default_factory=dict)
     """For the front end: fields of its own as the client gave them. Nobody else reads it."""
 
@@ -97,7 +102,7 @@ class Order:
     @property
     def digest(self) -> str:
         """SHA-256 of what a client ordered; files count by their contents, settings by their name if they have one."""
-        told = replace(self, settings=Settings()) if self.profile else self
+        told = replace(self, checked=None, settings=Settings() if self.profile else self.settings)
         return hashlib.sha256(told.to_json().encode()).hexdigest()
 
 

@@ -30,6 +30,7 @@ from infinite_talk.jobs.types import VIDEO, DataFolder, Job, Lease
 
 if TYPE_CHECKING:
     from infinite_talk.engine import Engine
+    from infinite_talk.jobs.node_run import NodeRunner
 
 logger = logging.getLogger(__name__)
 BROKEN = 70
@@ -65,6 +66,7 @@ class Worker:
         self._presence = Presence(folder)
         self._hung = hung or self._end_hung
         self._engine: Engine | None = None
+        self._runner: NodeRunner | None = None
 
     def run(self, *, until_empty: bool = False) -> None:
         """Work until ``stop`` is set, or until nothing waits.
@@ -132,7 +134,11 @@ class Worker:
                 "the same data folder as the service.",
                 code="job_folder_missing",
             )
-        request, engine = rooted(job.order.request, folder), self._engine_for(job)
+        request = rooted(job.order.request, folder)
+        if job.order.options.wanted:
+            self._runner_for(job).write(request, job.order.options, video, progress=heart.listen)
+            return
+        engine = self._engine_for(job)
         heart.check()
         try:
             engine.write(request, video, resume=True, progress=heart.listen)
@@ -161,8 +167,19 @@ class Worker:
             self._engine = Engine(settings)
         return self._engine
 
+    def _runner_for(self, job: Job) -> NodeRunner:
+        """Likewise for orders that the nodes make; one model is loaded at a time."""
+        from infinite_talk.jobs.node_run import NodeRunner
+        from infinite_talk.weights.distilled import with_distilled
+
+        settings = with_distilled(job.order.settings, job.order.request.distilled)
+        if self._runner is None or self._runner.settings != settings:
+            self._forget_engine()
+            self._runner = NodeRunner(settings)
+        return self._runner
+
     def _forget_engine(self) -> None:
-        self._engine = None
+        self._engine = self._runner = None
         gc.collect()  # modules refer to themselves in circles
 
     def _end(self, lease: Lease, tell: Callable[[], Job | None]) -> None:

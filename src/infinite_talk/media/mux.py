@@ -67,6 +67,22 @@ def join(
     return form
 
 
+def write_sound(
+    target: Path, soundtrack: Soundtrack, *, frames: int, rate: Fraction = Fraction(FPS)
+) -> SoundFormat:
+    """Write the sound that ``join`` would add to ``frames`` frames, packet for packet, as an mp4 file without pictures.
+
+    Raises:
+        OSError: ``target`` cannot be written.
+    """
+    form = format_for(soundtrack.rate, soundtrack.channels)
+    options = {"fflags": "+bitexact", "movflags": "+faststart", "movie_timescale": str(form.rate)}
+    with av.open(str(target), "w", format="mp4", options=options) as container:
+        for packet in _sound(_add_audio(container, form), soundtrack, form, frames, rate):
+            container.mux(packet)
+    return form
+
+
 def _by_time(pictures: Iterator[av.Packet], sound: Iterator[av.Packet]) -> Iterator[av.Packet]:
     """Both in the order of time, so that the muxer holds no more than a moment of either."""
     ahead = next(sound, None)

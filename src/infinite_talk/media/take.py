@@ -49,6 +49,7 @@ class Finished:
     motion_sha256: str | None  # None: the next window continues from nothing
     seconds: float  # that making it took
     skipped: Mapping[str, int] = field(default_factory=dict)  # steps left out by a step cache, by branch
+    memory: int | None = None  # bytes at the worst moment of making it
 
 
 class Take:
@@ -150,9 +151,17 @@ class Take:
                 write_segment(part, clip.frames.cpu().numpy(), crf=self.recipe.machine.crf)
             motion_sha256 = self._keep_motion(number, clip.motion)
             done = Finished(
-                len(clip.frames), sha256_of(segment), motion_sha256, clip.seconds, dict(clip.skipped)
+                len(clip.frames),
+                sha256_of(segment),
+                motion_sha256,
+                clip.seconds,
+                dict(clip.skipped),
+                clip.memory,
             )
-            _write_json(self._note(number), asdict(done))
+            told = asdict(done)
+            if clip.memory is None:
+                del told["memory"]
+            _write_json(self._note(number), told)
         self._windows.append(done)
         if number >= _KEPT_MOTIONS:
             with suppress(OSError):
@@ -326,6 +335,7 @@ class Take:
         windows = [
             {"start": start, "frames": window.frames, "seconds": round(window.seconds, 3)}
             | ({"skipped": dict(window.skipped)} if window.skipped else {})
+            | ({"memory": window.memory} if window.memory is not None else {})
             for start, window in zip(starts, self._windows, strict=True)
         ]
         file = {"name": self.output.name, "sha256": digest, "bytes": final.stat().st_size}

@@ -35,6 +35,8 @@ class PipelineOptions:
     sampler_name: str | None = "dpm++_sde"
     scheduler: str | None = "unipc"
     """Schedule and solver (``names.scheduler_of``)."""
+    sigmas: tuple[float, ...] | None = None
+    """Noise level before each step and after the last, instead of the scheduler's own and of ``steps``."""
     shift: float = 7.0
     seed: int = -1
     """-1 draws one, which the log and the file's metadata tell."""

@@ -262,6 +262,7 @@ class InfiniteTalkPipeline:
             cfg=asked.cfg,
             seed=seed,
             scheduler=scheduler,
+            **({} if asked.sigmas is None else {"sigmas": asked.sigmas}),
             riflex_freq_index=asked.riflex_freq_index,
             text_embeds=text,
             force_offload=asked.force_offload,

@@ -33,11 +33,20 @@ SPEECH_SECONDS = 80.0
 """Of speech that the speech encoder hears at once, at most (``models/speech``)."""
 
 
-def dtype_of(part: Part, opened: Checkpoint, device: torch.device, base: torch.dtype) -> torch.dtype:
+def dtype_of(
+    part: Part,
+    opened: Checkpoint,
+    device: torch.device,
+    base: torch.dtype,
+    codec: torch.dtype | None = None,
+) -> torch.dtype:
     """In what a model other than the transformer runs. Bundles are small and exact; a CPU is slow in float16.
 
-    ``base`` is the transformer's: who asks for float32 gets it in the codec, too.
+    ``base`` is the transformer's: who asks for float32 gets it in the codec, too. ``codec`` is what was asked for the
+    codec itself, and holds.
     """
+    if part is Part.VAE and codec is not None:
+        return codec
     if opened.dialect == "bundle" or (device.type == "cpu" and _DTYPES[part] is torch.float16):
         return torch.float32
     if part is Part.VAE and base is torch.float32:
@@ -46,7 +55,13 @@ def dtype_of(part: Part, opened: Checkpoint, device: torch.device, base: torch.d
 
 
 def sizes_of(
-    model: Model, policy: Policy, dtype: torch.dtype, device: torch.device, *, fused: bool
+    model: Model,
+    policy: Policy,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    fused: bool,
+    codec: torch.dtype | None = None,
 ) -> ModelSizes:
     """Sizes of a model as ``policy`` will keep it.
 
@@ -54,6 +69,7 @@ def sizes_of(
         dtype: of the transformer's stream.
         device: of the run.
         fused: whether the transformer's operations are (``ops/fused``).
+        codec: what was asked for the video codec; ``None``: its own.
 
     Parts that ``model`` lacks weigh nothing; without a codec the published one is counted on.
     """
@@ -87,7 +103,7 @@ def sizes_of(
         speech=encoder(Part.SPEECH, _speech),
         base=base,
         format=policy.format,
-        vae_base=2 if vae is None else dtype_of(Part.VAE, vae, device, dtype).itemsize,
+        vae_base=2 if vae is None else dtype_of(Part.VAE, vae, device, dtype, codec).itemsize,
         fused=fused,
         disk=float(model.size),
     )

@@ -115,3 +115,15 @@ def test_wrong_options(capsys, arguments):
     code, _, err = planned(capsys, *arguments)
     assert code in (2, 4)
     assert err
+
+
+def test_a_length_without_media_is_cut_into_windows():
+    """81 frames, then 72 more each; the time grows with the windows, and nothing is opened."""
+    settings = Settings(model=Path("14b"), vram=24.0)
+    short = plan_run(Request(steps=4), settings, seconds=3.0)
+    long = plan_run(Request(steps=4), settings, seconds=60.0)
+    assert (short.work.windows, long.work.windows) == (1, 21)
+    assert (short.seconds, long.seconds) == (3.0, 60.0)
+    assert long.run_seconds > 10 * short.run_seconds
+    assert long.plan.peak == short.plan.peak  # memory does not grow with the length
+    assert plan_run(Request(steps=4, max_frames=50), settings, seconds=60.0).seconds == 2.0

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from bench.sounds import write_wav
 from infinite_talk import (
+    EasyCache,
     Engine,
     InputError,
     NumericalError,
@@ -22,11 +24,13 @@ from infinite_talk import (
     Request,
     Settings,
     Speaker,
+    UsageError,
 )
 from infinite_talk.jobs import Checked, Job, Retention, State
 from infinite_talk.jobs.desk import Desk
 from infinite_talk.jobs.heart import Pace
 from infinite_talk.jobs.leases import Leases
+from infinite_talk.jobs.node_options import NodeOptions
 from infinite_talk.jobs.paths import rooted
 from infinite_talk.jobs.tables import JOBS
 from infinite_talk.jobs.worker import Broken, Worker
@@ -287,6 +291,40 @@ def test_retention_and_leftovers(desk, submit):
     assert desk.sweep() == 2
     assert {path.name for path in desk.folder.jobs.iterdir()} == {jobs[2].id, "somebody-elses"}
     assert [job.id for job in desk.list()] == [jobs[2].id]
+
+
+def test_an_order_with_options_is_made_by_the_nodes(desk: Desk, portrait: Path, recording: Path) -> None:
+    """Half the pace: as many pictures as the speech has at it, a video of the same length, and it can be fetched."""
+    with desk.draft() as draft:
+        draft.add("image", [portrait.read_bytes()])
+        draft.add("audio", [recording.read_bytes()])
+        request = Request(
+            image=Path("inputs/image"),
+            speakers=(Speaker(audio=Path("inputs/audio")),),
+            steps=1,
+            text_guidance=1.0,
+            audio_guidance=1.0,
+        )
+        job = desk.submit(draft, request, options=NodeOptions(fps=12.5))
+    worker(desk).run(until_empty=True)
+    done = desk.get(job.id)
+    assert (done.state, done.progress.percent) == (State.COMPLETED, 100)
+    with av.open(str(desk.video(done))) as film:
+        assert float(film.streams.video[0].average_rate) == 12.5
+        assert film.streams.video[0].frames == (17 + (WINDOWS - 1) * 12) // 2
+
+
+def test_options_that_the_nodes_lack_are_refused_at_the_desk(
+    desk: Desk, portrait: Path, recording: Path
+) -> None:
+    with desk.draft() as draft:
+        draft.add("image", [portrait.read_bytes()])
+        draft.add("audio", [recording.read_bytes()])
+        speakers = (Speaker(audio=Path("inputs/audio")),)
+        request = Request(image=Path("inputs/image"), speakers=speakers, step_cache=EasyCache())
+        with pytest.raises(UsageError, match="audio_scale cannot be combined with step_cache"):
+            desk.submit(draft, request, options=NodeOptions(audio_scale=2.0))
+    assert not desk.list()
 
 
 def test_an_order_that_cannot_be_read_stops_nobody_else(desk, submit, monkeypatch):

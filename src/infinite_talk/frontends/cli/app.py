@@ -22,23 +22,19 @@ from .flags import (
     FETCH,
     FILES,
     FORCE,
-    JOB_BEFORE,
-    JOB_LIMIT,
-    JOB_STATES,
     JSON,
     MODEL,
     MODELS_DIR,
     PLACE,
     REQUEST,
-    STORE,
     TALK,
     TO,
-    WORKERS,
     WORKFLOW,
     WORKFLOW_OUTPUT,
     with_flags,
 )
 from .requests import Files, build_settings, planned
+from .service_flags import JOB_BEFORE, JOB_LIMIT, JOB_STATES, SERVE, STORE, WORKERS
 from .talk import Run
 
 app = typer.Typer(
@@ -54,8 +50,8 @@ app.add_typer(models, name="models", rich_help_panel=GET)
 workflow = typer.Typer(no_args_is_help=True, help="Run and check workflows of ComfyUI without it.")
 app.add_typer(workflow, name="workflow", rich_help_panel=MAKE)
 jobs = typer.Typer(no_args_is_help=True, help="Look at the jobs of a service and change them.")
-SERVE = "Service"
-app.add_typer(jobs, name="jobs", rich_help_panel=SERVE)
+RUN = "Service"
+app.add_typer(jobs, name="jobs", rich_help_panel=RUN)
 
 
 def _show_version(wanted: bool) -> None:
@@ -260,7 +256,20 @@ def check_workflow(
     return check_workflow(Wanted.of(file, flags), _machine(flags), Run.of(flags))
 
 
-@app.command(rich_help_panel=SERVE)
+@app.command(rich_help_panel=RUN)
+@with_flags(*SERVE, *STORE, *MODEL, *PLACE, *DEVICE, *TALK)
+def serve(**flags: Any) -> int:  # noqa: ANN401
+    """Serve the web page and the HTTP interface, and make the videos that are ordered there.
+
+    What is said of the model and the machine is how videos are made that name no other profile; without it that is
+    the embedded model. docs/http.md explains the interface.
+    """
+    from .serve import serve
+
+    return serve(load_options(_options(flags), config=flags["config"]), flags, Run.of(flags))
+
+
+@app.command(rich_help_panel=RUN)
 @with_flags(*STORE, WORKERS, *TALK)
 def worker(**flags: Any) -> int:  # noqa: ANN401
     """Make the videos of a service: one worker process per GPU, until Ctrl-C.

@@ -33,8 +33,8 @@ from infinite_talk import (
 )
 
 PREFIX = "INFINITE_TALK_"
-OTHER_VARIABLES = {"CONFIG", "GOLDEN"}
-"""Variables with our prefix that are no options: the file itself, and the folder of recorded cases."""
+OTHER_VARIABLES = {"API_KEY", "CONFIG", "GOLDEN"}
+"""Variables with our prefix that are no options: the server's key, the file itself, the folder of recorded cases."""
 
 
 def _listed(value: object) -> object:
@@ -114,12 +114,14 @@ class Options(BaseSettings):
     merge_loras: bool | None = None
     device: Device | None = None
     precision: Precision | None = None
+    vae_precision: Precision | None = None
     quantization: Quantization | None = None
     attention: Attention | None = None
     tf32: bool | None = None
     gemm: Gemm | None = None
     fuse_qkv: bool | None = None
     contiguous: bool | None = None
+    compile: bool | None = None
     strict: bool | None = None
     vram: float | None = Field(default=None, gt=0)
     blocks_to_swap: int | None = Field(default=None, ge=0)

@@ -11,7 +11,7 @@ from infinite_talk import InfiniteTalkError
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 _OF_THE_SERVICE = {"fastapi", "gradio", "multipart", "prometheus_client", "psycopg", "python_multipart"}
-_OF_THE_SERVICE |= {"sqlalchemy", "sse_starlette", "uvicorn"}
+_OF_THE_SERVICE |= {"sqlalchemy", "uvicorn"}
 """Modules of the extra ``web``."""
 
 

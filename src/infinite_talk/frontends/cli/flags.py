@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from infinite_talk import Attention, AudioLayout, Compat, Device, Distilled, Gemm, Precision, Quantization
-from infinite_talk.jobs import State
 
 from .config import StepCacheName
 
@@ -234,6 +233,13 @@ MODEL = (
 PLACE = (
     Flag("precision", Precision, MACHINE, "auto is bf16 on a GPU, fp32 on the CPU.", "--precision"),
     Flag(
+        "vae_precision",
+        Precision,
+        MACHINE,
+        "Of the video codec; auto is what its files were made for.",
+        "--vae-precision",
+    ),
+    Flag(
         "quantization",
         Quantization,
         MACHINE,
@@ -268,6 +274,13 @@ PLACE = (
         MACHINE,
         "Copy queries, keys and values into dense tensors before each attention.",
         "--contiguous/--no-contiguous",
+    ),
+    Flag(
+        "compile",
+        bool,
+        MACHINE,
+        "torch.compile for the transformer's blocks: minutes at the first pass, then faster. NVIDIA GPUs only.",
+        "--compile/--no-compile",
     ),
     Flag(
         "strict", bool, MACHINE, "Refuse instead of falling back to something else.", "--strict/--no-strict"
@@ -436,34 +449,6 @@ WORKFLOW = (
 )
 WORKFLOW_OUTPUT = Flag(
     "output", Path, OUTPUT, "Video to write; default WORKFLOW.mp4 here.", "--output -o", "FILE"
-)
-STORE = (
-    Flag(
-        "data_dir",
-        Path,
-        SERVICE,
-        "Folder with the jobs of a service and their videos; default the user's own.",
-        "--data-dir",
-        "FOLDER",
-    ),
-    Flag(
-        "database",
-        str,
-        SERVICE,
-        "Store of jobs, postgresql://user@host/name; default the SQLite file in the data folder.",
-        "--database",
-        "URL",
-    ),
-)
-JOB_STATES = Flag(
-    "state", list[State], SERVICE, "Only jobs in this state. May be repeated.", "--state", "STATE"
-)
-JOB_LIMIT = Flag(
-    "limit", int, SERVICE, "At most so many, the newest ones. Default 50.", "--limit", default=50
-)
-JOB_BEFORE = Flag("before", str, SERVICE, "The job to place it before; default: the end.", "--before", "JOB")
-WORKERS = Flag(
-    "workers", int, SERVICE, "Worker processes; default one per GPU, or one for the CPU.", "--workers"
 )
 TALK = (
     JSON,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
 import traceback
@@ -49,10 +48,10 @@ def _fail(error: BaseException, arguments: Sequence[str]) -> int:
     failure = explain(error)
     if "--debug" in arguments or (_verbosity(arguments) and not failure.expected):
         traceback.print_exception(error)
-    if "--json" in arguments:
-        sys.stdout.write(json.dumps(failure.as_dict(), ensure_ascii=False) + "\n")
-    from .show import clean
+    from .show import clean, json_text
 
+    if "--json" in arguments:
+        sys.stdout.write(json_text(failure.as_dict()) + "\n")
     sys.stderr.write(f"infinite-talk: {clean(failure.message)}\n")
     return failure.exit_code
 

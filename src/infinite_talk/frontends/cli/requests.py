@@ -12,6 +12,7 @@ from typing import Any
 from infinite_talk import (
     APG,
     Box,
+    Compile,
     EasyCache,
     InputError,
     LoRA,
@@ -93,6 +94,8 @@ def build_settings(options: Options, base: Settings | None = None) -> Settings:
         "memory": dataclasses.replace(base.memory, **memory),
         "files": dataclasses.replace(base.files, **files),
     }
+    if "compile" in given:
+        fields["compile"] = (base.compile or Compile()) if given["compile"] else None
     if "models_dir" in given:
         fields["models_dirs"] = given["models_dir"]
     if "lora" in given:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from types import TracebackType
 from typing import Self, TextIO
@@ -140,3 +142,9 @@ def size(bytes_: float) -> str:
 def clean(text: str) -> str:
     """Text that may come from file names, without control characters that a terminal would obey."""
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def json_text(values: object) -> str:
+    """One line of JSON for programs that a terminal may show too: beyond JSON's own escapes, no control characters."""
+    written = json.dumps(values, default=str, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", written)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,5 +23,7 @@ class Run:
 
     def result(self, values: dict[str, Any], text: str) -> None:
         """Say the result: one object with ``--json``, else the text."""
-        sys.stdout.write((json.dumps(values, default=str, ensure_ascii=False) if self.json else text) + "\n")
+        from .show import json_text
+
+        sys.stdout.write((json_text(values) if self.json else text) + "\n")
         sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +67,7 @@ class SpeechEncoder(nn.Module):
         context_frames: int = 250,
         *,
         home: torch.device | str | None = None,
+        between: Callable[[], object] = lambda: None,
     ) -> Tensor:
         """As ``forward``, in bounded time per second and bounded working memory.
 
@@ -77,13 +78,17 @@ class SpeechEncoder(nn.Module):
 
         Args:
             home: where the features go, chunk by chunk; ``None``: they stay with the model.
+            between: called after each chunk; may raise to stop.
         """
         home = home or waveform.device
         if frames <= chunk_frames:
             whole: Tensor = self(waveform, frames)
             return whole.to(home)
-        chunks = self.encode_chunks(waveform, frames, chunk_frames, context_frames)
-        return torch.cat([chunk.to(home) for chunk in chunks], dim=1)
+        chunks = []
+        for chunk in self.encode_chunks(waveform, frames, chunk_frames, context_frames):
+            chunks.append(chunk.to(home))
+            between()
+        return torch.cat(chunks, dim=1)
 
     def encode_chunks(
         self, waveform: Tensor, frames: int, chunk_frames: int = 1500, context_frames: int = 250

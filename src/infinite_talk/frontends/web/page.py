@@ -1,0 +1,159 @@
+"""The page: its frame, its tabs, and how it hangs in the server that answers programs too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+
+from infinite_talk.frontends.web import create, gallery, waiting
+from infinite_talk.frontends.web.door import guard
+from infinite_talk.frontends.web.early import put_early
+from infinite_talk.frontends.web.finding import ROOT
+from infinite_talk.frontends.web.making import Maker
+from infinite_talk.frontends.web.options import PageOptions
+from infinite_talk.frontends.web.texts import LANGUAGES, Texts
+from infinite_talk.jobs.desk import Desk
+
+DAY = 86_400
+"""Seconds after which an upload goes that nobody has handed in; what was handed in lies in its job's folder."""
+WAITING = 400
+"""Events of all visitors that may wait at a time."""
+AT_ONCE = 16
+"""Events of one kind that are answered at a time."""
+
+
+def build(desk: Desk, options: PageOptions) -> gr.Blocks:
+    """Make the page. It knows the desk and nothing of models; one page serves all visitors."""
+    options.uploads.mkdir(parents=True, exist_ok=True)
+    # Gradio keeps uploads where this variable says, and knows no other way to be told.
+    os.environ["GRADIO_TEMP_DIR"] = str(options.uploads.resolve())
+    maker = Maker(desk, options)
+    label = maker.texts.label
+    with gr.Blocks(
+        title="Infinite Talk", analytics_enabled=False, delete_cache=(DAY // 24, DAY), fill_width=False
+    ) as page:
+        gr.HTML(_head(maker.texts), elem_id="head")
+        said = gr.HTML(elem_id="said")
+        timer = gr.Timer(2 * options.every, active=False)
+        with gr.Tabs(selected="create", elem_id="tabs") as tabs:
+            with gr.Tab(label("tab_create"), id="create") as first:
+                made = create.build(maker)
+            connect = gallery.opener(maker, made, tabs, said)
+            with gr.Tab(label("tab_queue"), id="queue") as queue:
+                waiting.build(maker, queue, timer, connect)
+            with gr.Tab(label("tab_gallery"), id="gallery") as finished:
+                gallery.build(maker, made, finished, connect, tabs, said)
+            others = [first, finished]
+            for section in options.sections:
+                with gr.Tab(label(section.label), id=section.id) as other:
+                    section.build()
+                others.append(other)
+        _keep_time(timer, queue, others)
+    page.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
+    blocks: gr.Blocks = page
+    return blocks
+
+
+def _keep_time(timer: gr.Timer, queue: gr.Tab, others: Sequence[gr.Tab]) -> None:
+    """Let the queue's timer run while the queue is looked at."""
+    queue.select(lambda: gr.Timer(active=True), None, timer, concurrency_limit=None, **create.QUIETLY)
+    for tab in others:
+        tab.select(lambda: gr.Timer(active=False), None, timer, concurrency_limit=None, **create.QUIETLY)
+
+
+def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
+    """Hang the page into the application at ``/ui``.
+
+    Gradio checks the paths that browsers send only on pages that it has launched itself (ECOSYSTEM, fact 13); the flag
+    says that this one was. A door of our own (``door.py``) looks at every path besides, and leaves few routes open; the
+    fields check what they get once more (``files.py``).
+    """
+    page.has_launched = True
+    gr.mount_gradio_app(
+        app,
+        page,
+        path=ROOT,
+        footer_links=[],
+        run_history=False,
+        allowed_paths=[],
+        blocked_paths=[],
+        show_error=False,
+        max_file_size=options.max_upload,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        i18n=Texts.load().translations(),
+        theme=theme(),
+    )
+    # Not as ``css``: Gradio would put its container before every rule, and some of ours look at the document.
+    put_early(app, ROOT, f"<style>{_own('style.css')}</style><script>{_own('page.js')}</script>")
+    guard(app, ROOT, options.uploads)
+
+
+def theme() -> gr.themes.Base:
+    """The look, with the fonts that the visitor's system has: nothing is fetched from elsewhere."""
+    sans = [
+        "system-ui",
+        "-apple-system",
+        "Segoe UI",
+        "PingFang SC",
+        "Microsoft YaHei",
+        "Noto Sans CJK SC",
+        "sans-serif",
+    ]
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.sky,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_lg,
+        font=sans,
+        font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    ).set(
+        # White on the theme's own blue has a contrast of 2.8; on this one of 5.9 (WCAG 2.2 asks for 4.5).
+        color_accent="*primary_700",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+    )
+
+
+def _head(texts: Texts) -> str:
+    """Name, what it does, languages and theme. In both languages, as the browser shows the right one at once."""
+    motto = "".join(
+        f'<span lang="{language}">{texts.say(language, "motto")}</span>' for language in LANGUAGES
+    )
+    theme_button = "".join(
+        f'<span lang="{language}">{texts.say(language, "theme_switch")}</span>' for language in LANGUAGES
+    )
+    languages = "".join(
+        f'<button type="button" data-language="{language}" lang="{language}">{name}</button>'
+        for language, name in LANGUAGES.items()
+    )
+    return (
+        f'<header class="it-head"><div class="it-spread"><h1>Infinite Talk</h1><p>{motto}</p></div>'
+        f'<div class="it-pills">{languages}'
+        f'<button type="button" data-theme-switch>{theme_button}</button></div></header>'
+    )
+
+
+def _own(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def uploads_of(data: Path) -> Path:
+    """Where uploads lie in a data folder."""
+    return data / "uploads"

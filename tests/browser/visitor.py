@@ -1,0 +1,104 @@
+"""One person in front of a real Chromium: a page that remembers what was asked of the network and what went wrong."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Page, Playwright
+
+# Without a sandbox, since tests may run as root. The others keep Chromium itself from calling home, which would look
+# as if the page did; without a proxy, what leaves the machine is refused and seen.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+)
+PATIENCE = 60_000
+"""Milliseconds until something that should appear is given up; nothing waits that long when all is well."""
+DESKTOP, PHONE = (1280, 900), (390, 844)
+
+
+def chromium_path() -> str | None:
+    """Debian's or the system's own browser; nothing is downloaded."""
+    names = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def launch(playwright: Playwright, path: str) -> Browser:
+    return playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+
+
+@dataclass
+class Visitor:
+    """A page in a profile of its own (nothing is shared with other visitors)."""
+
+    page: Page
+    url: str
+    pictures: Path
+    asked: list[str] = field(default_factory=list)
+    """Addresses of all requests, also those that failed."""
+    faults: list[str] = field(default_factory=list)
+    """Uncaught exceptions of scripts, and answers of the server that refuse what the page itself asks."""
+
+    @classmethod
+    def arrive(
+        cls,
+        browser: Browser,
+        url: str,
+        pictures: Path,
+        *,
+        language: str = "en-US",
+        dark: bool = False,
+        size: tuple[int, int] = DESKTOP,
+    ) -> Visitor:
+        width, height = size
+        context = browser.new_context(
+            locale=language,
+            color_scheme="dark" if dark else "light",
+            viewport={"width": width, "height": height},
+            has_touch=size == PHONE,
+            is_mobile=size == PHONE,
+            reduced_motion="reduce",
+            accept_downloads=True,
+        )
+        context.set_default_timeout(PATIENCE)
+        visitor = cls(context.new_page(), url, pictures)
+        context.on("request", lambda request: visitor.asked.append(request.url))
+        context.on("response", visitor._answered)
+        visitor.page.on("pageerror", lambda error: visitor.faults.append(f"script: {error}"))
+        visitor.page.goto(url)
+        return visitor
+
+    def _answered(self, response: object) -> None:
+        status, url = response.status, response.url  # type: ignore[attr-defined]
+        early = status in (404, 409) and "/v1/videos/" in url  # of a video that is not there yet
+        empty = status == 416  # a player asks for the bytes of a file that has none
+        if status >= 400 and not early and not empty:
+            self.faults.append(f"{status} from {url}")
+
+    @property
+    def strangers(self) -> list[str]:
+        """Requests that left the host of the page."""
+        own = urlsplit(self.url).netloc
+        foreign = (
+            a for a in self.asked if urlsplit(a).scheme not in ("data", "blob", "about", "chrome-error")
+        )
+        return [address for address in foreign if urlsplit(address).netloc != own]
+
+    def picture(self, name: str, *, whole: bool = True) -> Path:
+        """Keep a screenshot; ``whole`` shows what lies below the edge of the window too."""
+        path = self.pictures / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.png"
+        self.page.screenshot(path=path, full_page=whole, animations="disabled")
+        return path
+
+    def leave(self) -> None:
+        self.page.context.close()
