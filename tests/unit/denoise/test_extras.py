@@ -131,7 +131,8 @@ def test_questions_are_batched_in_their_order(transformer: WanTransformer, guide
         condition = Plain(transformer).condition(guide, Branch.COND)
     loud = [replace(condition, extras=Extras(speech_scale=2.0)) for _ in range(2)]
     conditions = [condition, *loud, condition]
-    asked = [question(0, b, c) for b, c in zip(Branch, conditions, strict=True)]
+    order = (Branch.COND, Branch.DROP_TEXT, Branch.UNCOND, Branch.DROP_AUDIO)
+    asked = [question(0, b, c) for b, c in zip(order, conditions, strict=True)]
     assert [[q.branch for q in batch] for batch in batches(asked)] == [
         [Branch.COND],
         [Branch.DROP_TEXT, Branch.UNCOND],

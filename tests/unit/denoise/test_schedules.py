@@ -178,7 +178,11 @@ def test_every_grid_falls_to_nothing_in_as_many_steps_as_asked(name: str, steps:
     if entry.closed or entry.fixed or not hf:
         assert found.steps == steps
     assert len(sigmas) == found.steps + 1
-    assert (sigmas[:-1] > sigmas[1:]).all() and sigmas[-1] == 0 and sigmas[0] <= 1 + 1e-6
+    assert (sigmas[:-1] >= sigmas[1:]).all() and sigmas[-1] == 0 and sigmas[0] <= 1 + 1e-6
+    if (
+        name != "vibt_unipc"
+    ):  # which counts in whole times: at large shifts two steps may share one, and nothing moves
+        assert (sigmas[:-1] > sigmas[1:]).all()
     assert (found.times <= 1000.001).all() and (found.times >= 0).all()
     assert ((found.times.double() - 1000 * sigmas[:-1]).abs() <= 1.001).all()
     assert (found.sigmas.dtype, found.times.dtype) == (torch.float64, torch.float32)
