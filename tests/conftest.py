@@ -5,8 +5,10 @@ Nothing depends on time: hypothesis deadlines are off, machines differ.
 
 from __future__ import annotations
 
+import logging
 import os
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,15 @@ settings.load_profile("project")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Here, since pytest reads options before it looks into ``tests/browser``."""
     parser.addoption("--screenshots", metavar="FOLDER", help="keep the pictures that tests/browser takes")
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """The command line sets how much is logged, for the whole process."""
+    logger = logging.getLogger("infinite_talk")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,6 @@ def test_an_event_with_an_uploaded_file_passes(client, uploads):
         "/gradio_api/call/v2/echo",
         "/gradio_api/run/echo",
         "/gradio_api/api/echo",
-        "/gradio_api/run/predict",
         "/gradio_api/component_server",
         "/gradio_api/process_recording",
         "/gradio_api/stream/1",
@@ -137,6 +136,10 @@ def test_an_event_with_an_uploaded_file_passes(client, uploads):
 def test_t7_no_other_way_in(client, secret, path):
     for body in (event(str(secret)), {"data": []}):
         assert client.post(f"/ui{path}", json=body).status_code == 404
+
+
+def test_t7_an_event_without_the_queue_passes_the_same_door(client, secret):
+    assert client.post("/ui/gradio_api/run/predict", json=event(str(secret))).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_the_estimate_follows_the_form(maker, upload):
 def test_the_estimate_tells_of_the_queue(maker, upload, job):
     job(), job()
     ready = {"picture": upload("me.png"), "voice": upload("hello.wav")}
-    assert "2 videos are waiting" in maker.estimate(values(**ready), "en")
+    assert "Videos before yours: 2" in maker.estimate(values(**ready), "en")
 
 
 def test_a_file_is_looked_at_once(maker, upload):

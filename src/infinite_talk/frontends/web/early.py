@@ -45,9 +45,12 @@ class Early:
             answer.append(message)
 
         await self._app({**scope, "headers": headers}, receive, keep)
-        body = b"".join(message.get("body", b"") for message in answer[1:])
+        (start,) = (message for message in answer if message["type"] == "http.response.start")
+        body = b"".join(
+            message.get("body", b"") for message in answer if message["type"] == "http.response.body"
+        )
         body = body.replace(_PLACE, _PLACE + self._html, 1)
-        kept = [(name, value) for name, value in answer[0].get("headers", ()) if name != b"content-length"]
+        kept = [(name, value) for name, value in start.get("headers", ()) if name != b"content-length"]
         length = (b"content-length", str(len(body)).encode())
-        await send({**answer[0], "headers": [*kept, length]})
+        await send({**start, "headers": [*kept, length]})
         await send({"type": "http.response.body", "body": body})
