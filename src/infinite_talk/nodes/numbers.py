@@ -77,7 +77,7 @@ def position_of(what: str, given: float, none: Literal[0, -1]) -> int | float:
         return int(given)
     if not 0 <= given <= 1:
         raise UsageError(
-            f"{what} is the float {given}, a sigma, which lies from 0 to 1; for a step give an int."
+            f"{what} is the float {given:g}, a sigma, which lies from 0 to 1; for a step give an int."
         )
     return given
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import chain
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from av.error import FFmpegError
 from PIL import Image, UnidentifiedImageError
 
 from infinite_talk.errors import InputError
+from infinite_talk.inputs.files import open_container
 
 FILMS = (".mp4", ".mkv", ".mov", ".webm")
 
@@ -26,9 +26,9 @@ def frames_at(path: Path) -> torch.Tensor:
     films = [path] if path.is_file() else sorted(chain(*(path.glob(f"*{end}") for end in FILMS)))
     try:
         if pictures:
-            levels = _stacked([np.asarray(Image.open(file).convert("RGB")) for file in pictures])
+            levels = _stacked([_picture(file) for file in pictures])
         elif films:
-            with av.open(str(films[0])) as film:
+            with open_container(films[0], "video") as film:
                 levels = _stacked([frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)])
         else:
             raise InputError(
@@ -37,6 +37,11 @@ def frames_at(path: Path) -> torch.Tensor:
     except (OSError, ValueError, IndexError, UnidentifiedImageError, FFmpegError) as error:
         raise InputError(f"The frames in {path} cannot be read ({error}).", code="frames_corrupt") from error
     return levels
+
+
+def _picture(file: Path) -> np.ndarray:
+    with Image.open(file, formats=["PNG"]) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def _stacked(levels: list[np.ndarray]) -> torch.Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from infinite_talk.denoise.schedules import NAMES, Schedule, schedule_of
-from infinite_talk.errors import UsageError
 from infinite_talk.nodes.declare import CATEGORY, Inputs, check, checked, choice, flag, integer, link, number
+from infinite_talk.nodes.numbers import position_of
 from infinite_talk.sampling import ScheduleChoice
 
 log = logging.getLogger(__name__)
@@ -154,18 +154,11 @@ def _asked(
     return asked
 
 
-def _position(node: type[Any], name: str, value: float, none: int) -> int | float:
-    """A step, or a sigma if it is a float."""
+def _position(node: type[Any], name: str, value: float, none: Literal[0, -1]) -> int | float:
+    """A step within the node's range, or a sigma if it is a float."""
     if not isinstance(value, float):
         check(node, {name: value})
-        return value
-    if value == none:
-        return none
-    if not 0 <= value <= 1:
-        raise UsageError(
-            f"{name} is the float {value:g}, a sigma, which lies from 0 to 1; give a step as an int."
-        )
-    return value
+    return position_of(name, value, none)
 
 
 def _whole(asked: ScheduleChoice) -> Schedule:
