@@ -101,7 +101,13 @@ def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:
     fields["layout"] = gr.Radio(
         choices("voices", AudioLayout), value=AudioLayout.TOGETHER.value, label=label("voices_order")
     )
-    gr.Radio(choices("draw", ("first", "second")), value="first", label=label("draw_for"), elem_id="draw_for")
+    gr.Radio(
+        choices("draw", ("first", "second")),
+        value="first",
+        label=label("draw_for"),
+        interactive=True,  # Gradio turns off what no handler reads; this is read by the page's script
+        elem_id="draw_for",
+    )
     with gr.Row():
         for name in ("box_first", "box_second"):
             fields[name] = gr.Textbox(
