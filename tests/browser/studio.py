@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +47,19 @@ class Studio:
         self.process = _serve(self.data.parent, int(self.url.rsplit(":", 1)[1]))
         self._wait()
 
-    def jobs(self) -> tuple[Job, ...]:
-        """All that were ordered, newest first, as they are stored."""
+    @contextlib.contextmanager
+    def desk(self) -> Iterator[Desk]:
+        """The store of the running server, used beside it as the command line does."""
         desk = Desk.open(self.data)
         try:
-            return desk.list()
+            yield desk
         finally:
             desk.close()
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All that were ordered, newest first, as they are stored."""
+        with self.desk() as desk:
+            return desk.list()
 
     def _wait(self) -> None:
         limit = time.monotonic() + STARTING

@@ -34,20 +34,31 @@ def test_three_actions_make_a_video(visit, short):
     assert download.value.suggested_filename.endswith(".mp4")
 
 
-def test_a_running_video_is_found_again_and_can_be_watched(visit, tmp_path):
-    """Reloaded in the middle: the page finds its job, shows the finished part, and later the video."""
+def test_a_running_video_is_found_again_and_can_be_watched(visit, tmp_path, studio):
+    """Reloaded in the middle: the page finds its job, shows the finished part, and later the video.
+
+    The job rests while the part is looked at, so that it cannot be finished before.
+    """
     visitor = visit()
     person = Person(visitor)
     person.sample("picture")
     person.give("voice", media.voice(tmp_path, 2.0, "story.wav"))
     person.sees("voice_ok")
-    person.order(steps="6")
+    person.order(steps="20")
     person.state("running")
     visitor.page.reload()
     person = Person(visitor)
+    while not (job := studio.jobs()[0]).progress.window:
+        assert not job.state.ended
+        visitor.page.wait_for_timeout(50)
+    with studio.desk() as desk:
+        desk.pause(job.id)
+    person.state("paused")
     expect(visitor.page.locator("video[data-preview]")).to_be_visible(timeout=60_000)
     visitor.page.wait_for_function("document.querySelector('video[data-preview]')?.readyState >= 2")
     visitor.picture("create-running")
+    with studio.desk() as desk:
+        desk.resume(job.id)
     person.state("completed")
     assert plays(person) == pytest.approx(2.0, abs=0.1)
 

@@ -15,6 +15,7 @@ def queue(studio, tmp_path):
     """One that is being made, or about to be, and three behind it."""
     voice = media.voice(tmp_path, 0.8)
     with httpx.Client(base_url=studio.url, timeout=60) as client:
+        orders.remove_all(client)
         yield [
             orders.order(client, voice, title, **orders.LONG) for title in ("first", "one", "two", "three")
         ]

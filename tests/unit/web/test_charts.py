@@ -76,7 +76,7 @@ MEASURED = {
     ],
     "shortcomings": [],
 }
-PANELS = Panels(None, None, None, None)
+PANELS = Panels(None, None, None)
 
 
 def test_a_measurement_in_words_and_pictures():
