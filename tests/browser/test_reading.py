@@ -12,6 +12,11 @@ from .person import Person
 from .visitor import DESKTOP, PHONE
 
 PANELS = ("create", "queue", "gallery", "compare", "models", "quality")
+FOLDED = {
+    "create": ("trim", "two_people", "advanced", "more"),
+    "models": ("models_loras", "models_memory", "models_speed"),
+}
+"""What is folded away in a panel."""
 LANGUAGES = {"en": "en-US", "zh": "zh-CN"}
 
 
@@ -23,6 +28,10 @@ def test_the_page_speaks_the_language_of_the_browser(visit, language):
     assert visitor.page.evaluate("document.documentElement.lang").startswith(language)
     for panel in PANELS:
         person.tab(panel)
+        for part in FOLDED.get(panel, ()):
+            person.button(part).click()
+        if language == "zh":
+            visitor.picture(f"{panel}-zh")
         shown = visitor.page.locator("body").inner_text().splitlines()
         assert foreign(shown, language) == [], panel
 
@@ -56,6 +65,8 @@ def test_every_panel_can_be_read_and_used(visit, size):
     found = []
     for panel in PANELS:
         person.tab(panel)
+        for part in FOLDED.get(panel, ()):
+            person.button(part).click()
         visitor.page.wait_for_timeout(300)  # panels that are filled when they are opened
         for dark in (False, True):
             visitor.lights(dark)
