@@ -65,6 +65,9 @@ def test_every_panel_can_be_read_and_used(visit, size):
     found = []
     for panel in PANELS:
         person.tab(panel)
+        where = f"{panel}-{'phone' if size == PHONE else 'desktop'}"
+        if panel in FOLDED:
+            visitor.picture(f"{where}-folded")
         for part in FOLDED.get(panel, ()):
             person.button(part).click()
         visitor.page.wait_for_timeout(300)  # panels that are filled when they are opened
@@ -73,9 +76,7 @@ def test_every_panel_can_be_read_and_used(visit, size):
             visitor.page.wait_for_function(
                 "dark => document.body.classList.contains('dark') === dark", arg=dark
             )
-            visitor.picture(
-                f"{panel}-{'phone' if size == PHONE else 'desktop'}-{'dark' if dark else 'light'}"
-            )
+            visitor.picture(f"{where}-{'dark' if dark else 'light'}")
             checks = (access.pale,) if dark else (access.unnamed, access.pale, access.small, access.wide)
             found += [
                 f"{panel}, {check.__name__}: {fault}" for check in checks for fault in check(visitor.page)
