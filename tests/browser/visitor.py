@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
 # Without a sandbox, since tests may run as root. The others keep Chromium itself from calling home, which would look
 # as if the page did; without a proxy, what leaves the machine is refused and seen.
@@ -28,6 +28,7 @@ FLAGS = (
 )
 PATIENCE = 60_000
 """Milliseconds until something that should appear is given up; nothing waits that long when all is well."""
+expect.set_options(timeout=PATIENCE)
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
