@@ -25,8 +25,8 @@ def test_three_actions_make_a_video(visit, short):
     visitor.picture("create-ready")
     person.button("make").click()
     person.state("completed")
-    visitor.picture("create-finished")
     assert plays(person) == pytest.approx(0.4, abs=0.1)
+    visitor.picture("create-finished")
     with visitor.page.expect_download() as download:
         visitor.page.get_by_role("link", name=person.say("download")).locator("visible=true").first.click()
     assert download.value.path().read_bytes()[4:8] == b"ftyp"
