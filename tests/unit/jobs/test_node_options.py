@@ -146,7 +146,7 @@ def test_f1_a_stopped_run_goes_on_after_the_last_window_and_ends_in_the_same_byt
     other = NodeOptions(fps=12.5, audio_scale=2.0)
     with pytest.raises(Cancelled):
         runner.write(long, options, tmp_path / "next.mp4", progress=stop)
-    with pytest.raises(TakeError, match="options.audio_scale: 2.0 here, 1.0 there"):
+    with pytest.raises(TakeError, match=r"options\.audio_scale: 2\.0 here, 1\.0 there"):
         runner.write(long, other, tmp_path / "next.mp4")
 
 
