@@ -195,7 +195,12 @@ def test_a_preview_grows_with_the_video(served: Service, tmp_path: Path) -> None
     # The same film from the finished video, but for its bit rate in the head.
     again = served.client.get(path).content
     assert (len(again), again[again.index(b"moof") :]) == (len(received), received[received.index(b"moof") :])
-    assert served.client.head(path).headers["content-type"] == kind
+    head = served.client.head(path, headers={"range": "bytes=0-9"})
+    assert (head.status_code, head.headers["content-type"], head.headers["accept-ranges"]) == (
+        200,
+        kind,
+        "none",
+    )
     assert served.sounds.written == 1
 
 

@@ -31,6 +31,7 @@ from infinite_talk import (
 )
 from infinite_talk.jobs.node_options import NodeOptions, Resize, pipeline_options
 from infinite_talk.jobs.node_run import NodeRunner, _entry
+from infinite_talk.media.growing import growth_of
 from infinite_talk.media.recipe import Recipe
 from infinite_talk.presets import OFFICIAL
 from tests.bundles import save_tiny_bundle
@@ -132,6 +133,7 @@ def test_f1_a_stopped_run_goes_on_after_the_last_window_and_ends_in_the_same_byt
     take = tmp_path / "video.mp4.take"
     first = (take / "window-00000.json").stat().st_mtime_ns
     assert [note.name for note in take.glob("window-*.json")] == ["window-00000.json"]
+    assert not growth_of(tmp_path / "video.mp4").pieces, "a preview has 25 pictures a second"
     heard = []
 
     def listen(event):
