@@ -311,7 +311,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        model = save_tiny_bundle(folder / "model")
+        model = asked.model or save_tiny_bundle(folder / "model")
         material = media(SAMPLES / "portrait.png", model)
         material = undisturbed(kind, folder / "whole", material, asked.jobs)
         logger.info("an undisturbed queue takes %.1f s", material.duration)

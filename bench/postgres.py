@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,9 +24,45 @@ def binaries() -> Path | None:
     return next((f for f in folders if (f / "initdb").exists() and (f / "postgres").exists()), None)
 
 
+@dataclass
+class Running:
+    """A server on a socket in a folder."""
+
+    programs: Path
+    folder: Path
+    who: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Of its empty database."""
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = ["-k", str(self.folder), "-c", "listen_addresses=", "-F"]
+        command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), *options]
+        with (self.folder / "log").open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, **self.who)
+        _wait(self.url, self.process, self.folder / "log")
+
+    def stop(self) -> None:
+        """End it at once; who is connected is thrown out."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+
+
 @contextmanager
 def server() -> Iterator[str]:
-    """Start a server; yields the URL of its empty database. The server does not run as root, as it must not.
+    """Start a server; yields the URL of its empty database."""
+    with running_server() as running:
+        yield running.url
+
+
+@contextmanager
+def running_server() -> Iterator[Running]:
+    """Start a server that can be stopped and started. It does not run as root, as it must not.
 
     Raises:
         RuntimeError: it did not start; with its words.
@@ -51,22 +88,12 @@ def server() -> Iterator[str]:
             "UTF8",
         ]
         subprocess.run(made, check=True, capture_output=True, cwd=folder, **who)
-        options = ["-k", str(folder), "-c", "listen_addresses=", "-F"]
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(
-                [str(programs / "postgres"), "-D", str(data), *options],
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                **who,
-            )
+        running = Running(programs, folder, who)
         try:
-            url = f"postgresql://postgres@/postgres?host={folder}"
-            _wait(url, process, folder / "log")
-            yield url
+            running.start()
+            yield running
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+            running.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

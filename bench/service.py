@@ -6,6 +6,8 @@
    a worker makes a long video; half of the clients break off in the middle without saying so. Counted: errors, the
    time that ``/health`` takes, and the server's files, threads and memory before and after.
 2. 100 small jobs one after the other: memory, files and threads of the server and of its worker after each.
+3. How long things take: from the command to the first answer, from an order to its first playable second (on a service
+   that has just started, and on one whose worker has the model), from SIGTERM in mid-run to the end.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 
@@ -42,6 +45,8 @@ class Server:
 
     process: psutil.Popen
     port: int
+    started: float
+    """Seconds from the command to the first answer."""
 
     @classmethod
     def start(cls, folder: Path) -> Server:
@@ -49,25 +54,29 @@ class Server:
             port = probe.getsockname()[1]
         command = [sys.executable, "-m", "infinite_talk", "serve", "--port", str(port)]
         command += ["--data-dir", str(folder / "data")]
+        began = time.perf_counter()
         with (folder / "server.log").open("wb") as log:
             process = psutil.Popen(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        server = cls(process, port)
-        for _ in range(600):
+        for _ in range(6000):
             if process.poll() is not None:
                 raise SystemExit((folder / "server.log").read_text())
             try:
-                with socket.create_connection(("127.0.0.1", port), 1):
-                    return server
-            except OSError:
-                time.sleep(0.2)
+                with urlopen(f"http://127.0.0.1:{port}/health", timeout=10):
+                    return cls(process, port, round(time.perf_counter() - began, 2))
+            except OSError:  # it does not listen yet
+                time.sleep(0.02)
         raise SystemExit("the server does not answer")
 
-    def stop(self) -> None:
+    def stop(self) -> float:
+        """End it and its workers by SIGTERM; seconds until all are gone."""
+        began, workers = time.perf_counter(), self.workers()
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(60)
         except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
             self.process.kill()
+        psutil.wait_procs(workers, timeout=60)
+        return round(time.perf_counter() - began, 2)
 
     def workers(self) -> list[psutil.Process]:
         return [
@@ -192,6 +201,7 @@ async def crowd(options: Any, server: Server, folder: Path) -> dict[str, Any]:
     await leave(visitors(options, server.port, job, Tally()), after=WARM_UP)
     await asyncio.sleep(SETTLE)
     before, tally = state_of(server.process), Tally()
+    workers = {"before": [state_of(worker) for worker in server.workers()]}
     patient = asyncio.create_task(physician(server.port, tally))
     tasks = visitors(options, server.port, job, tally)
     await asyncio.sleep(options.seconds / 2)
@@ -200,6 +210,7 @@ async def crowd(options: Any, server: Server, folder: Path) -> dict[str, Any]:
     await leave([*tasks, patient], after=options.seconds / 2)
     await asyncio.sleep(SETTLE)
     after, now = state_of(server.process), await look(connection, job)
+    workers["after"] = [state_of(worker) for worker in server.workers()]
     await connection.ask("DELETE", f"/v1/videos/{job}")
     connection.abort()
     return {
@@ -216,6 +227,7 @@ async def crowd(options: Any, server: Server, folder: Path) -> dict[str, Any]:
         "poll_ms": percentiles(tally.poll_seconds),
         "health_ms": percentiles(tally.health_seconds),
         "server": {"before": before, "during": during, "after": after},
+        "workers": workers,
     }
 
 
@@ -282,6 +294,35 @@ def growth(rows: list[dict[str, Any]], part: str) -> dict[str, float]:
     return {name: round((middle(late, name) - middle(early, name)) / max(1, jobs), 3) for name in names}
 
 
+async def first_second(server: Server, folder: Path) -> float:
+    """Seconds from an order until a second of its film could be played; the job is deleted then."""
+    connection, began = Connection(server.port), time.perf_counter()
+    job = await order(connection, folder, seconds=10.0, size=None, steps=None)
+    playable = 0.0
+    while playable < 1.0:
+        status, text = await connection.ask("GET", f"/v1/videos/{job}/preview.m3u8")
+        lengths = [line for line in text.decode().splitlines() if line.startswith("#EXTINF:")]
+        playable = sum(float(line[8:].rstrip(",")) for line in lengths) if status == 200 else 0.0
+        await asyncio.sleep(0.05)
+    for number in ("init.mp4", "0.m4s"):  # as a player does
+        status, _ = await connection.ask("GET", f"/v1/videos/{job}/preview/{number}")
+        if status != 200:
+            raise SystemExit(f"the preview is not there: {number}: {status}")
+    seconds = round(time.perf_counter() - began, 2)
+    await connection.ask("DELETE", f"/v1/videos/{job}")
+    connection.abort()
+    return seconds
+
+
+async def running(server: Server, folder: Path) -> None:
+    """Order a video and wait until its second step."""
+    connection = Connection(server.port)
+    job = await order(connection, folder, seconds=10.0, size=None, steps=None)
+    while (await look(connection, job))["metrics"]["step"] < 1:
+        await asyncio.sleep(0.05)
+    connection.abort()
+
+
 async def order(
     connection: Connection, folder: Path, *, seconds: float, size: str | None, steps: int | None
 ) -> str:
@@ -338,14 +379,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, told = Path(name), {}
         server = Server.start(folder)
+        times = told["seconds"] = {"serve_to_first_answer": server.started}
         try:
+            times["first_playable_second_cold"] = asyncio.run(first_second(server, folder))
+            times["first_playable_second_warm"] = asyncio.run(first_second(server, folder))
             if chosen.pollers or chosen.streams:
                 told["crowd"] = asyncio.run(crowd(chosen, server, folder))
                 save("service", chosen.out, told)  # the second part takes its time
             if chosen.jobs:
                 told["row_of_jobs"] = asyncio.run(row_of_jobs(chosen, server, folder))
+            asyncio.run(running(server, folder))
         finally:
-            server.stop()
+            times["sigterm_in_mid_run_to_the_end"] = server.stop()
     save("service", chosen.out, told)
 
 

@@ -5,6 +5,7 @@ Nothing depends on time: hypothesis deadlines are off, machines differ.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import wave
@@ -25,6 +26,11 @@ settings.load_profile("project")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Here, since pytest reads options before it looks into ``tests/browser``."""
     parser.addoption("--screenshots", metavar="FOLDER", help="keep the pictures that tests/browser takes")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are a large heap: Python need not search it for garbage again and again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

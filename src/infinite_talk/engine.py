@@ -322,7 +322,7 @@ def window_seams(video: Path) -> tuple[int, ...]:
     except InputError:
         return ()
     frames, motion = int(recipe.request["window_frames"]), int(recipe.request["motion_frames"])
-    plan = plan_windows(recipe.picture["frames"], frames=frames, motion=motion)
+    plan = plan_windows(int(recipe.picture["frames"]), frames=frames, motion=motion)
     if plan_hash(plan) != recipe.plan["sha256"]:
         return ()
     return tuple(window.start + window.overlap for window in plan.windows if window.overlap)

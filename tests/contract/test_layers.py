@@ -66,7 +66,7 @@ MAY_USE: dict[str, set[str]] = {
         "pipeline",
         "plan",
     }
-    | {"presets", "quality", "weights"}
+    | {"presets", "quality", "runtime", "weights"}
     | NOUNS,
     "bundled": set(),
     "frontends": {"", "lipsync", "benchmarks", "frontends", "jobs", "nodes"},

@@ -137,7 +137,7 @@ def test_a1_i9_i10_v7_errors_come_back_by_name(tmp_path):
     refused(lambda: CHECKER.picture(tmp_path / "list.mp4"), "picture_unsupported")
 
 
-@pytest.mark.parametrize("side", [10_000, 20_000, 60_000])
+@pytest.mark.parametrize("side", [10_000, 60_000])
 def test_i2_i3_a_promise_of_too_many_pixels_is_refused_by_the_header(tmp_path, side):
     refused(lambda: CHECKER.picture(claiming_png(tmp_path / "bomb.png", side)), "image_too_large")
 
@@ -184,7 +184,7 @@ def test_a_spinning_child_is_ended_by_its_share_of_the_processor(tmp_path):
     script = f"""
 from pathlib import Path
 from infinite_talk.jobs.inspector import limit
-limit({{"memory": 2**32, "cpu_seconds": 4, "file_bytes": 1000, "open_files": 40, "wall_seconds": 60}})
+limit({{"memory": 2**32, "cpu_seconds": 3, "file_bytes": 1000, "open_files": 40, "wall_seconds": 60}})
 try:
     Path({str(file)!r}).write_bytes(bytes(5000))
 except OSError as error:
@@ -208,9 +208,8 @@ def test_t8_the_child_does_not_inherit_keys(tmp_path, monkeypatch):
 
 def test_i12_names_are_data(tmp_path):
     """A name with quotes, a newline or an option's dash reaches the child as JSON and messages escaped."""
-    for name in ("-rf", "a\nb.png", "'; rm -rf \".png", "😀" * 40 + ".png", "{}.png"):
-        file = png(tmp_path / name)
-        assert CHECKER.picture(file).width == 96
+    file = png(tmp_path / ("-rf '; rm -rf \"\n{}" + "😀" * 40 + ".png"))
+    assert CHECKER.picture(file).width == 96
     file.write_bytes(b"no picture")
     message = refused(lambda: CHECKER.picture(file), "picture_unsupported").message
     bad = tmp_path / "a\x1b[31m\nb.wav"
@@ -227,7 +226,7 @@ def test_v10_mutated_files_end_in_facts_or_our_errors(tmp_path):
         encode(tmp_path / "f.mp4", pictures=numbered(4)).read_bytes(),
     ]
     limits = Limits(wall_seconds=10, cpu_seconds=8)
-    for number, seed in enumerate(seeds * 2):
+    for number, seed in enumerate(seeds):
         data = np.frombuffer(seed, np.uint8).copy()
         data[random.integers(0, data.size, 20)] = random.integers(0, 256, 20)
         file = tmp_path / f"mutant{number}"

@@ -6,11 +6,17 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import uvicorn
 
+from infinite_talk.frontends.http.heads import PatientProtocol
 from tests.safety.service import serving
+
+
+class Impatient(PatientProtocol):
+    seconds = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +25,7 @@ def port(tmp_path_factory) -> Iterator[int]:
     with serving(tmp_path_factory.mktemp("data")) as service, socket.create_server(("127.0.0.1", 0)) as line:
         config = uvicorn.Config(
             service.app,
+            http=Impatient,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -128,6 +135,31 @@ def test_huge_and_lying_headers(port, wrong):
     status = answer.split(b" ", 2)[1:2]
     assert not answer or b"400" <= status[0] < b"500", answer[:300]
     assert b"Traceback" not in answer
+    assert said(port, request(b"/health")).startswith(b"HTTP/1.1 200")
+
+
+def test_t6_a_head_that_does_not_come_closes_the_line(port):
+    """A byte now and then does not help; a line on which a request came before is closed likewise."""
+    whole = request(b"/health").replace(b"Connection: close\r\n", b"")
+    for before in (b"", whole):
+        with socket.create_connection(("127.0.0.1", port), 60) as line:
+            line.sendall(before + b"GET /health HT")
+            line.settimeout(0.1)
+            got = b""
+            for _ in range(600):
+                try:
+                    piece = line.recv(65536)
+                    if not piece:
+                        break
+                    got += piece
+                except TimeoutError:
+                    with suppress(OSError):
+                        line.send(b"T")
+                except OSError:  # reset
+                    break
+            else:
+                raise AssertionError("the line is still open")
+            assert got.count(b"200 OK") == (1 if before else 0)
     assert said(port, request(b"/health")).startswith(b"HTTP/1.1 200")
 
 

@@ -204,7 +204,7 @@ def test_what_lies_beyond_the_speech_is_heard_as_silence(rooms: Rooms) -> None:
 
 def test_finished_windows_are_not_kept(rooms: Rooms) -> None:
     gone = []
-    for clip in generate(request(steps=1, text_guidance=1.0, audio_guidance=1.0), tiny.source(100), rooms):
+    for clip in generate(request(steps=1, text_guidance=1.0, audio_guidance=1.0), tiny.source(50), rooms):
         gone.append(weakref.ref(clip.frames))
         del clip
         gc.collect()

@@ -70,10 +70,13 @@ class NodeOptions:
         for name, (low, high) in _REAL.items():
             if not low <= getattr(self, name) <= high:
                 raise UsageError(
-                    f"{name}={getattr(self, name)} is out of range; expected {low:g} to {high:g}."
+                    f"{name}={getattr(self, name)} is out of range; expected {low:g} to {high:g}.",
+                    code="options_range",
                 )
         if self.audio_frames is not None and self.audio_frames < 1:
-            raise UsageError(f"audio_frames={self.audio_frames} is out of range; expected 1 or more.")
+            raise UsageError(
+                f"audio_frames={self.audio_frames} is out of range; expected 1 or more.", code="options_range"
+            )
         if not self.wanted:
             return
         if lacking := [name for name, asked in _elsewhere(request) if asked]:

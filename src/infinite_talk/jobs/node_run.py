@@ -1,30 +1,29 @@
 """Makes the video of an order that asks for ``NodeOptions``, with the nodes in the order of a talking video.
 
-Unlike ``Engine.write`` it keeps no take: interrupted, it begins again, and ends in the same pictures.
+As ``Engine.write`` it has a take: interrupted, it goes on after the last finished window, and ends in the same bytes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from infinite_talk.denoise.times import NOISE_TIME, timesteps
 from infinite_talk.device import choose_device, precision_of
 from infinite_talk.inputs.image import read_image
 from infinite_talk.jobs.node_options import NodeOptions, pipeline_options
-from infinite_talk.media.durable import sha256_of, write_bytes
-from infinite_talk.media.recipe import sidecar_of
+from infinite_talk.media.recipe import Machine, Recipe
+from infinite_talk.media.take import Take
 from infinite_talk.pipeline import InfiniteTalkPipeline
 from infinite_talk.presets import given, resolve
 from infinite_talk.progress import Listener, Phase, Progress, silent
 from infinite_talk.request import Request
+from infinite_talk.runtime import Runtime
 from infinite_talk.settings import LoRA, Precision, Settings
+from infinite_talk.types import Plan, Size
 from infinite_talk.weights.find import find_model
 from infinite_talk.weights.manifest import bundle_folder, defaults_of
 
@@ -41,38 +40,77 @@ class NodeRunner:
         self._listen: Listener = silent
 
     def write(
-        self, request: Request, options: NodeOptions, output: Path, *, progress: Listener = silent
+        self,
+        request: Request,
+        options: NodeOptions,
+        output: Path,
+        *,
+        resume: bool = True,
+        progress: Listener = silent,
     ) -> Path:
         """Make the video, and the JSON file beside it.
 
         Args:
             request: with paths that can be opened.
             output: the mp4 file; it appears only when it is complete, and replaces an older one.
+            resume: ``False`` starts afresh.
             progress: hears what goes on; raising ``Cancelled`` in it stops the run.
 
         Raises:
             UsageError: the request and the options exclude each other.
+            TakeError: what an earlier run has left cannot be continued, or another process works on it.
             InfiniteTalkError: as ``InfiniteTalkPipeline.generate``.
         """
         options.check(request)
         assert request.image is not None, "checked"
-        began, notes = perf_counter(), _Heard(progress)
-        self._listen = notes
-        pipeline = self._pipeline(len(request.speakers))
-        keywords = self._keywords(request, options)
-        try:
-            pipeline.generate(
-                request.image,
-                [one.audio for one in request.speakers if one.audio is not None],
-                request.prompt,
-                output_path=output,
-                **keywords,
-            )
-        finally:
-            self._listen = silent
-        _tell(output, request, options, keywords, perf_counter() - began, notes)
-        progress(Progress(phase=Phase.DONE, window=notes.windows, windows=notes.windows))
+        heard = _Heard(progress)
+        pipeline, keywords = self._pipeline(len(request.speakers)), self._keywords(request, options)
+        sounds = [one.audio for one in request.speakers if one.audio is not None]
+        with ExitStack() as stack:
+
+            def open_take(plan: Plan, size: Size) -> Take:
+                recipe = self._recipe(request, options, plan, size)
+                heard.take = stack.enter_context(
+                    Take.open(output, recipe, plan, resume=resume, overwrite=True)
+                )
+                return heard.take
+
+            self._listen = heard
+            try:
+                sound = pipeline.grow(request.image, sounds, request.prompt, open_take, **keywords)
+            finally:
+                self._listen = silent
+            assert heard.take is not None, "the sampler opens it"
+            windows = len(heard.take.plan.windows)
+            progress(Progress(phase=Phase.WRITING, window=windows, windows=windows))
+            heard.take.finish(sound, report=heard.report() | {"nodes": keywords})
+        progress(Progress(phase=Phase.DONE, window=windows, windows=windows))
         return output
+
+    def _recipe(self, request: Request, options: NodeOptions, plan: Plan, size: Size) -> Recipe:
+        """Everything that the pixels depend on."""
+        runtime = Runtime.of(
+            self.settings, len(request.speakers)
+        )  # headers only: what the files are, and what runs
+        how = runtime.how
+        return Recipe.of(
+            resolve(request, defaults_of(self.settings)),
+            size=size,
+            plan=plan,
+            machine=Machine(
+                device=how.device.type,
+                precision=how.precision,
+                threads=self.settings.threads,
+                crf=self.settings.crf,
+                quantization=how.quantization,
+                attention=how.attention.name,
+                decoder=runtime.decoder,
+                products=how.extras,
+            ),
+            model=runtime.model.identity,
+            rate=int(options.fps) if options.fps == int(options.fps) else options.fps,
+            options=asdict(options),
+        )
 
     def _keywords(self, request: Request, options: NodeOptions) -> dict[str, Any]:
         defaults = defaults_of(self.settings)
@@ -118,23 +156,21 @@ class NodeRunner:
 
 @dataclass(slots=True)
 class _Heard:
-    """Passes events on and remembers what the file beside the video tells."""
+    """Passes events on, and remembers what the file beside the video tells."""
 
     listen: Listener
     notes: list[str] = field(default_factory=list)
-    pace: list[float] = field(default_factory=list)
-    windows: int = 0
-    _since: float = field(default_factory=perf_counter)
+    take: Take | None = None
+    began: float = field(default_factory=perf_counter)
 
     def __call__(self, event: Progress) -> None:
         if event.note and event.note not in self.notes:
             self.notes.append(event.note)
-        if event.window > len(self.pace):
-            now = perf_counter()
-            self.pace.append(now - self._since)
-            self._since = now
-        self.windows = max(self.windows, event.windows)
         self.listen(event)
+
+    def report(self) -> dict[str, Any]:
+        """How long this run took, and what was said."""
+        return {"timings": {"seconds": perf_counter() - self.began}, "notes": self.notes}
 
 
 def _names(settings: Settings, people: int) -> tuple[_Five, str | None, tuple[LoRA, ...]]:
@@ -160,27 +196,6 @@ def _entry(lora: LoRA) -> dict[str, Any]:
         "low_mem_load": False,
         "merge_loras": lora.merge,
     }
-
-
-def _tell(
-    output: Path,
-    request: Request,
-    options: NodeOptions,
-    keywords: Mapping[str, Any],
-    seconds: float,
-    heard: _Heard,
-) -> None:
-    """Write the JSON beside the video: what was asked, what the nodes were told, how long it took."""
-    told = {
-        "ai_generated": True,
-        "request": TypeAdapter(Request).dump_python(request, mode="json"),
-        "options": asdict(options),
-        "nodes": dict(keywords),
-        "file": {"name": output.name, "sha256": sha256_of(output), "bytes": output.stat().st_size},
-        "windows": [{"seconds": round(one, 3)} for one in heard.pace],
-        "report": {"timings": {"seconds": seconds}, "notes": heard.notes},
-    }
-    write_bytes(sidecar_of(output), json.dumps(told, indent=2).encode())
 
 
 __all__ = ["NodeRunner"]

@@ -31,6 +31,7 @@ from infinite_talk.jobs.types import VIDEO, DataFolder, Job, Lease
 if TYPE_CHECKING:
     from infinite_talk.engine import Engine
     from infinite_talk.jobs.node_run import NodeRunner
+    from infinite_talk.request import Request
 
 logger = logging.getLogger(__name__)
 BROKEN = 70
@@ -134,21 +135,24 @@ class Worker:
                 "the same data folder as the service.",
                 code="job_folder_missing",
             )
-        request = rooted(job.order.request, folder)
-        if job.order.options.wanted:
-            self._runner_for(job).write(request, job.order.options, video, progress=heart.listen)
-            return
-        engine = self._engine_for(job)
+        write = self._writer_for(job, rooted(job.order.request, folder), video, heart)
         heart.check()
         try:
-            engine.write(request, video, resume=True, progress=heart.listen)
+            write(resume=True)
         except TakeError as error:
             if error.code == "busy":  # a worker that was thought dead still holds the take
                 self._wait_for(take, heart)
-                engine.write(request, video, resume=True, progress=heart.listen)
+                write(resume=True)
                 return
             heart.say(f"Beginning again from the first window: {error.message}")
-            engine.write(request, video, resume=False, progress=heart.listen)
+            write(resume=False)
+
+    def _writer_for(self, job: Job, request: Request, video: Path, heart: Heart) -> Callable[..., object]:
+        """What makes the video: the engine, or the nodes for options that only they have."""
+        if job.order.options.wanted:
+            runner = self._runner_for(job)
+            return partial(runner.write, request, job.order.options, video, progress=heart.listen)
+        return partial(self._engine_for(job).write, request, video, progress=heart.listen)
 
     def _wait_for(self, take: Path, heart: Heart) -> None:
         """Wait until nobody holds a take; a wish ends the waiting."""

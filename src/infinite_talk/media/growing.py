@@ -168,7 +168,10 @@ def playlist(growth: Growth, *, ended: bool, folder: str) -> str:
 
 def _of_take(folder: Path) -> Growth:
     """Windows count by their notes, which are written last; see ``take``."""
-    planned = [int(window["new"]) for window in _json(folder / "take.json")["plan"]["windows"]]
+    state = _json(folder / "take.json")
+    if not _usual_pace(state["recipe"]):
+        return NOTHING
+    planned = [int(window["new"]) for window in state["plan"]["windows"]]
     made = []
     for number, frames in enumerate(planned):
         if not (folder / f"window-{number:05d}.json").is_file():
@@ -180,11 +183,19 @@ def _of_take(folder: Path) -> Growth:
 def _of_video(output: Path) -> Growth:
     """By the file beside it; without that the video is one piece."""
     try:
-        made = [int(window["frames"]) for window in _json(sidecar_of(output))["windows"]]
+        told = _json(sidecar_of(output))
+        if not _usual_pace(told["recipe"]):
+            return NOTHING
+        made = [int(window["frames"]) for window in told["windows"]]
     except (OSError, ValueError, KeyError, TypeError):
         with output.open("rb") as file, av.open(file, format="mp4") as container:
             made = [container.streams.video[0].frames]
     return Growth(_pieces(made), sum(made), max(made), complete=True)
+
+
+def _usual_pace(recipe: Any) -> bool:  # noqa: ANN401 - JSON
+    """Whether a video has 25 pictures a second; one at another pace cannot be watched before it is finished."""
+    return bool(recipe["picture"]["fps"] == FPS)
 
 
 def _pieces(made: Sequence[int]) -> tuple[Piece, ...]:

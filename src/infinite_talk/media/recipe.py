@@ -28,7 +28,7 @@ MARK = "AI-generated video: the picture and its speech movements were made by a 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's name for pictures that a trained model has made."""
 _HASH = "sha256:"
-_PARTS = ("request", "picture", "plan", "machine", "model", "versions")
+_PARTS = ("request", "picture", "plan", "machine", "model", "versions", "options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,27 @@ class Recipe:
 
     request: Mapping[str, Json]  # the resolved request; paths replaced by "sha256:..."
     inputs: tuple[InputFile, ...]
-    picture: Mapping[str, int]  # height, width, fps, frames
+    picture: Mapping[str, int | float]  # height, width, fps, frames
     plan: Mapping[str, Json]  # number of windows, and a hash over all of their fields
     machine: Machine
     model: Mapping[str, str]
     versions: Mapping[str, str]
     paths: Mapping[str, str] = field(default_factory=dict, compare=False)  # hash: where the file was
+    options: Mapping[str, Json] = field(
+        default_factory=dict
+    )  # what a request has no field for; see NodeOptions
 
     @classmethod
     def of(
-        cls, request: Request, *, size: Size, plan: Plan, machine: Machine, model: Mapping[str, str]
+        cls,
+        request: Request,
+        *,
+        size: Size,
+        plan: Plan,
+        machine: Machine,
+        model: Mapping[str, str],
+        rate: float = FPS,
+        options: Mapping[str, Json] | None = None,
     ) -> Recipe:
         """Record a resolved request. Reads every input file once, for its hash.
 
@@ -78,6 +89,8 @@ class Recipe:
             plan: its windows.
             machine: what was chosen, not "auto".
             model: name and hash of the weights.
+            rate: frames per second of the file.
+            options: of the nodes, where they make the video.
 
         Raises:
             InputError: an input file cannot be read.
@@ -89,12 +102,13 @@ class Recipe:
         return cls(
             request=_replace_paths(written, asdict(request), named),
             inputs=tuple(inputs.values()),
-            picture={"height": size.height, "width": size.width, "fps": FPS, "frames": plan.length},
+            picture={"height": size.height, "width": size.width, "fps": rate, "frames": plan.length},
             plan={"windows": len(plan.windows), "sha256": plan_hash(plan)},
             machine=machine,
             model=dict(model),
             versions={"infinite_talk": __version__, "torch": _version("torch"), "av": _version("av")},
             paths={digest: str(path.absolute()) for path, digest in files.items()},
+            options=dict(options or {}),
         )
 
     @classmethod
@@ -138,17 +152,19 @@ class Recipe:
         data |= json.loads(json.dumps(asdict(self)))
         if not paths:
             del data["paths"]
+        if not self.options:
+            del data["options"]
         return data
 
     @property
     def digest(self) -> str:
         """SHA-256 over all that affects pixels. Names of files do not."""
         data = self.to_json()
-        return _digest({part: data[part] for part in _PARTS})
+        return _digest({part: data[part] for part in _PARTS if part in data})
 
     def differences(self, other: Recipe) -> list[str]:
         """What affects pixels and is not the same, as ``"steps: 10 here, 8 there"``; ``other`` is there."""
-        ours, theirs = (dict(_flat({p: r.to_json()[p] for p in _PARTS})) for r in (self, other))
+        ours, theirs = (dict(_flat({p: r.to_json().get(p, {}) for p in _PARTS})) for r in (self, other))
         changed = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
         return [_difference(key, ours.get(key), theirs.get(key)) for key in changed]
 
@@ -159,8 +175,15 @@ class Recipe:
             folders: where to look for the files by name, besides the places where they were.
 
         Raises:
-            InputError: a file is not found, or another one has its name.
+            InputError: a file is not found, or another one has its name; or the video was made by nodes with options
+                that a request does not have (``recipe_options``).
         """
+        if self.options:
+            raise InputError(
+                f"The video was made with options that only the nodes have ({', '.join(sorted(self.options))}). Order "
+                "it again from the service or its page.",
+                code="recipe_options",
+            )
         looked = list(folders)
         found = {_HASH + file.sha256: str(self._find(file, looked)) for file in self.inputs}
         try:

@@ -19,6 +19,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,7 +33,7 @@ from infinite_talk.media.encode import write_segment
 from infinite_talk.media.mux import join
 from infinite_talk.media.recipe import Recipe, plan_hash, sidecar_of
 from infinite_talk.media.sound import SoundFormat
-from infinite_talk.types import FPS, Clip, Plan, Soundtrack
+from infinite_talk.types import Clip, Plan, Soundtrack
 
 SCHEMA = 1
 """Grows when the folder's contents change in a way that older programs would misread."""
@@ -61,6 +62,8 @@ class Take:
         self.folder = folder_of(output)
         self.recipe = recipe
         self.plan = plan
+        self.rate = Fraction(recipe.picture["fps"]).limit_denominator(1001)
+        """Frames per second of the finished file; segments are re-timed when they are joined."""
         self.notes: tuple[str, ...] = ()
         self._lock = lock
         self._windows: list[Finished] = []
@@ -317,7 +320,9 @@ class Take:
         final = self.folder / "final.mp4"
         final.unlink(missing_ok=True)  # an earlier attempt's; the space may be needed
         with replacing(final) as part:
-            form = join(segments, part, frames=self.plan.length, soundtrack=soundtrack, tags=tags)
+            form = join(
+                segments, part, frames=self.plan.length, soundtrack=soundtrack, tags=tags, rate=self.rate
+            )
         if self.output.exists() and not self._overwrite:
             raise _exists(self.output)
         digest = sha256_of(final)
@@ -343,7 +348,12 @@ class Take:
         return {
             "ai_generated": True,
             "recipe": self.recipe.to_json(paths=True),
-            "file": {**file, "frames": self.frames, "duration": self.frames / FPS, "sound": sound},
+            "file": {
+                **file,
+                "frames": self.frames,
+                "duration": float(self.frames / self.rate),
+                "sound": sound,
+            },
             "windows": windows,
             "report": dict(report),
         }

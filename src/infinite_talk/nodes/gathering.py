@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from infinite_talk.media.pictures import PictureFolder
+from infinite_talk.media.take import Take
 from infinite_talk.media.writer import Writer
 from infinite_talk.nodes.longvideo import Made
 from infinite_talk.types import Clip, Size
@@ -43,7 +44,24 @@ def to_disk(clips: Iterable[Made], output: Path) -> Path:
     folder = PictureFolder(output)
     with Writer(folder) as writer:
         for made in clips:
-            levels = ((made.frames + 1) / 2 * 255).round().clamp(0, 255).to(torch.uint8)
-            writer.add(Clip(made.window, levels, torch.empty(0)))
+            writer.add(_clip(made))
     _log.info("%d frames are in %s.", folder.frames, folder.folder)
     return folder.folder
+
+
+def to_take(clips: Iterable[Made], take: Take) -> dict[str, Any]:
+    """Put the windows that are missing into a take, each while the next one is made; its owner finishes it.
+
+    Raises:
+        NoSpaceError: the disk is full; the windows before stay.
+    """
+    with Writer(take) as writer:
+        for made in clips:
+            writer.add(_clip(made))
+    return {"video": None, "output_path": ""}
+
+
+def _clip(made: Made) -> Clip:
+    """A window as files have it: 8 bits for each colour."""
+    levels = ((made.frames + 1) / 2 * 255).round().clamp(0, 255).to(torch.uint8)
+    return Clip(made.window, levels, made.motion, made.seconds)

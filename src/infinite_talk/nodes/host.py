@@ -8,13 +8,13 @@ model that comes with the package; a folder with ``model.json`` serves every loa
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.nodes.declare import Files, listed
@@ -22,6 +22,10 @@ from infinite_talk.progress import Listener, silent
 from infinite_talk.settings import Settings
 from infinite_talk.weights.manifest import EMBEDDED
 from infinite_talk.weights.scan import SUFFIXES, named
+
+if TYPE_CHECKING:
+    from infinite_talk.media.take import Take
+    from infinite_talk.types import Plan, Size
 
 EMBEDDED_NAME = "embedded"
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -128,6 +132,8 @@ class Host:
     """Hears what a person should know; raising ``Cancelled`` in it stops the run."""
     embedded: bool = False
     """Every name of a model file means the embedded model."""
+    take: Callable[[Plan, Size], Take] | None = None
+    """Opens the take in which a talking video grows, so that a later run goes on with it; ``None``: no take."""
     text_cache: Path | None = None
     """Folder for encoded texts; ``None``: ``use_disk_cache`` has no place to write to."""
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
 import torch
@@ -44,6 +45,8 @@ class Made:
 
     window: Window
     frames: torch.Tensor  # (new, H, W, 3) in [-1, 1], float32, CPU
+    motion: torch.Tensor  # (3, M, H, W), likewise: what the next window goes on from
+    seconds: float
 
 
 class Walker(Protocol):
@@ -72,13 +75,18 @@ def talking_clips(
     codec: Codec,
     noise: NoiseSource,
     clock: Clock,
+    begin: tuple[int, torch.Tensor | None] = (0, None),
 ) -> Generator[Made]:
-    """Make the video; closing the generator, or raising ``Cancelled`` in the listener, stops it."""
+    """Make the video; closing the generator, or raising ``Cancelled`` in the listener, stops it.
+
+    ``begin``: number of the first window to make, and the ``motion`` of the one before it.
+    """
     plan = plan_of(talk, speech)
     scene = _Scene(talk, speech, texts, plan, codec)
-    motion: torch.Tensor | None = None
-    with ahead(noise, plan.windows) as noise_of:
-        for window in plan.windows:
+    first, motion = begin[0], None if begin[1] is None else begin[1].to(codec.device)
+    with ahead(noise, plan.windows[first:]) as noise_of:
+        for window in plan.windows[first:]:
+            began = perf_counter()
             clock.phase(Phase.SAMPLING)
             guide = scene.guide(window, motion)
             start = scene.start(window, noise_of(window, guide.latent_shape), samples)
@@ -89,10 +97,10 @@ def talking_clips(
             video = transfer_colours(codec.decode_video(latent), scene.colours(window), talk.colours)
             motion = video[:, -talk.motion :].clone()
             new = video[:, window.overlap :][:, : window.new].permute(1, 2, 3, 0).contiguous()
-            (frames,) = to_host(new)
+            frames, kept = to_host(new, motion)
             del latent, video, new  # the next window may need the memory
             clock.window_done()
-            yield Made(window, frames)
+            yield Made(window, frames, kept, perf_counter() - began)
 
 
 def plan_of(talk: Talk, speech: Speech) -> Plan:

@@ -20,7 +20,7 @@ from infinite_talk.models.dit import DiTConfig
 from infinite_talk.nodes import adapting, arguments, numbers
 from infinite_talk.nodes.caches import cache_of
 from infinite_talk.nodes.embeds import Samples, Talk, Texts, samples_of, talk_of, texts_of
-from infinite_talk.nodes.gathering import gather
+from infinite_talk.nodes.gathering import gather, to_take
 from infinite_talk.nodes.handles import WanModel, need_model, need_vae, say
 from infinite_talk.nodes.host import host
 from infinite_talk.nodes.longvideo import plan_of, talking_clips
@@ -72,7 +72,11 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
     _check_prompts(asked.sampling)
     work = work_of(asked, talk.size, talk.frames, len(speech.features), texts)
     work = replace(work, motion=min(talk.motion, talk.frames), windows=len(plan.windows))
-    clock = _clock(len(plan.windows), asked, model, (*notes, *_notes_on(samples, asked)))
+    opener = host().take
+    take = None if opener is None else opener(plan, talk.size)
+    begin = (0, None) if take is None else (take.finished, take.motion())
+    said = (*notes, *_notes_on(samples, asked), *(() if take is None else take.notes))
+    clock = _clock(len(plan.windows), asked, model, said, first=begin[0])
     _log.info(
         "A talking video (%s) of %d frames in %d windows of %d, %d steps each.",
         *(talk.mode, plan.length, len(plan.windows), talk.frames, asked.sampler.steps),
@@ -83,7 +87,9 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
     with ModelWalker(
         model, vae, work, asked, clock.step, tell=partial(_told, clock), nag=texts.nag
     ) as walker:
-        clips = talking_clips(talk, speech, texts, samples, walker, codec, seeded(asked.seed), clock)
+        clips = talking_clips(talk, speech, texts, samples, walker, codec, seeded(asked.seed), clock, begin)
+        if take is not None:
+            return to_take(clips, take)
         return gather(clips, plan.length, talk.size, talk.output)
 
 
@@ -272,10 +278,10 @@ def _tile(talk: Talk) -> int:
     return max(talk.size.height, talk.size.width) // 2
 
 
-def _clock(windows: int, asked: Asked, model: WanModel, notes: Sequence[str]) -> Clock:
+def _clock(windows: int, asked: Asked, model: WanModel, notes: Sequence[str], *, first: int = 0) -> Clock:
     """Tells the host where the run is, and both the host and the log what a person should know."""
     steps = asked.sampler.steps * iterations(asked.sampling)
-    clock = Clock(host().listen, windows, steps, runs=model.runs)
+    clock = Clock(host().listen, windows, steps, first=first, runs=model.runs)
     _told(clock, notes)
     return clock
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +21,7 @@ from infinite_talk.inputs.image import read_image
 from infinite_talk.media.film import write_film
 from infinite_talk.media.pictures import read_frames
 from infinite_talk.media.recipe import MARK
+from infinite_talk.media.take import Take
 from infinite_talk.nodes.helpers.resizing import fit, plan_fit
 from infinite_talk.nodes.helpers.waveforms import WaveformTrack, read_audio, resampled, samples_of, seconds_of
 from infinite_talk.nodes.host import Host, ModelFolders, hosted
@@ -28,6 +29,7 @@ from infinite_talk.pipeline.names import attention_named, quantization_named, sc
 from infinite_talk.pipeline.options import PipelineOptions
 from infinite_talk.progress import Listener, silent
 from infinite_talk.settings import Settings
+from infinite_talk.types import Plan, Size
 
 _log = logging.getLogger(__name__)
 _MOST_FRAMES = 10_000
@@ -49,6 +51,19 @@ class _Loaded:
     text: Any
     vision: Any
     speech: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """One video, read and checked."""
+
+    loaded: _Loaded
+    asked: PipelineOptions
+    picture: torch.Tensor  # (1, H, W, 3) in [0, 1]
+    prompt: str
+    sounds: list[dict[str, Any]]
+    scheduler: str
+    seed: int
 
 
 class InfiniteTalkPipeline:
@@ -174,22 +189,10 @@ class InfiniteTalkPipeline:
             InputError: an image or recording that cannot be used.
             CheckpointError, CapabilityError, OutOfMemoryError, NumericalError, NoSpaceError: while making it.
         """
-        asked, loaded = PipelineOptions.of(options), self._loaded
-        if loaded is None:
-            raise UsageError("Models are not loaded; call load_models first.", code="not_loaded")
-        scheduler = scheduler_of(asked.sampler_name, asked.scheduler)
-        if asked.audio_num_frames is not None:
-            _log.info("audio_num_frames has no effect: all of the speech is encoded.")
-        seed = asked.seed if asked.seed >= 0 else random.SystemRandom().randrange(2**32)
-        target = self._target(asked)
-        paths = [audio_path] if isinstance(audio_path, (str, Path)) else list(audio_path)
-        picture = read_picture(Path(image_path), asked, self._host.settings.max_pixels)
-        sounds = [self._sound(Path(path), asked) for path in paths]
-        frames_of(sounds, asked)  # refuses what is too long before anything runs
+        run, asked = self._prepared(image_path, audio_path, prompt, options), PipelineOptions.of(options)
+        target, (height, width) = self._target(asked), run.picture.shape[1:3]
         with hosted(self._host), _scratch(target) as scratch:
-            speech = self._heard(loaded, asked, sounds)
-            result = self._sample(loaded, asked, picture, prompt, speech, scheduler, seed, scratch)
-            height, width = picture.shape[1:3]
+            result = self._sample(run, str(scratch))
             count = write_film(
                 target,
                 read_frames(Path(result["output_path"])),
@@ -197,20 +200,64 @@ class InfiniteTalkPipeline:
                 width=width,
                 rate=Fraction(asked.fps).limit_denominator(1001),
                 crf=_CRF,
-                soundtrack=mixed(sounds),
+                soundtrack=mixed(run.sounds),
                 tags={
                     "title": target.stem,
                     "description": MARK,
-                    "comment": f"seed {seed}, scheduler {scheduler}",
+                    "comment": f"seed {run.seed}, scheduler {run.scheduler}",
                 },
             )
-        _log.info("%s: %d frames, seed %d, scheduler %s.", target, count, seed, scheduler)
+        _log.info("%s: %d frames, seed %d, scheduler %s.", target, count, run.seed, run.scheduler)
         return target
 
-    def _heard(
-        self, loaded: _Loaded, asked: PipelineOptions, sounds: Sequence[dict[str, Any]]
-    ) -> dict[str, Any]:
+    def grow(
+        self,
+        image_path: Path | str,
+        audio_path: Path | str | Sequence[Path | str],
+        prompt: str,
+        take: Callable[[Plan, Size], Take],
+        **options: Any,  # noqa: ANN401 - as the fields of PipelineOptions
+    ) -> WaveformTrack:
+        """As ``generate``, but window by window into a take, which is left to be finished; windows in it stay.
+
+        Args:
+            take: opens it, for these windows of this size. ``output_path`` has no effect.
+
+        Returns:
+            the sound to finish it with.
+
+        Raises:
+            as ``generate``; TakeError: what is there cannot be continued.
+        """
+        run = self._prepared(image_path, audio_path, prompt, options)
+        with hosted(replace(self._host, take=take)):
+            self._sample(run, "")
+        return mixed(run.sounds)
+
+    def _prepared(
+        self,
+        image_path: Path | str,
+        audio_path: Path | str | Sequence[Path | str],
+        prompt: str,
+        options: dict[str, Any],
+    ) -> _Run:
+        """Everything that is known before a model runs."""
+        asked, loaded = PipelineOptions.of(options), self._loaded
+        if loaded is None:
+            raise UsageError("Models are not loaded; call load_models first.", code="not_loaded")
+        scheduler = scheduler_of(asked.sampler_name, asked.scheduler)
+        if asked.audio_num_frames is not None:
+            _log.info("audio_num_frames has no effect: all of the speech is encoded.")
+        paths = [audio_path] if isinstance(audio_path, (str, Path)) else list(audio_path)
+        picture = read_picture(Path(image_path), asked, self._host.settings.max_pixels)
+        sounds = [self._sound(Path(path), asked) for path in paths]
+        frames_of(sounds, asked)  # refuses what is too long before anything runs
+        seed = asked.seed if asked.seed >= 0 else random.SystemRandom().randrange(2**32)
+        return _Run(loaded, asked, picture, prompt, sounds, scheduler, seed)
+
+    def _heard(self, run: _Run) -> dict[str, Any]:
         """What the mouths follow."""
+        loaded, asked, sounds = run.loaded, run.asked, run.sounds
         voices = {f"audio_{number}": self._voice(sound, asked) for number, sound in enumerate(sounds, 1)}
         found: dict[str, Any]
         found, _, _ = nodes.MultiTalkWav2VecEmbeds().process(
@@ -224,19 +271,11 @@ class InfiniteTalkPipeline:
         )
         return found
 
-    def _sample(
-        self,
-        loaded: _Loaded,
-        asked: PipelineOptions,
-        picture: torch.Tensor,
-        prompt: str,
-        speech: dict[str, Any],
-        scheduler: str,
-        seed: int,
-        scratch: Path,
-    ) -> dict[str, Any]:
-        """Text, CLIP, image to video, sampler; frames go to ``scratch``."""
-        (text,) = nodes.WanVideoTextEncode().process(prompt, asked.negative_prompt, loaded.text)
+    def _sample(self, run: _Run, scratch: str) -> dict[str, Any]:
+        """Speech, text, CLIP, image to video, sampler; frames go to ``scratch``, or to the host's take."""
+        loaded, asked, picture = run.loaded, run.asked, run.picture
+        speech = self._heard(run)
+        (text,) = nodes.WanVideoTextEncode().process(run.prompt, asked.negative_prompt, loaded.text)
         (seen,) = nodes.WanVideoClipVisionEncode().process(
             loaded.vision, picture, 1.0, 1.0, "center", "average", True
         )
@@ -252,7 +291,7 @@ class InfiniteTalkPipeline:
             tiled_vae=asked.tiled_vae,
             clip_embeds=seen,
             mode="auto",
-            output_path=str(scratch),
+            output_path=scratch,
         )
         (result,) = nodes.WanVideoSampler().process(
             model=loaded.transformer,
@@ -260,8 +299,8 @@ class InfiniteTalkPipeline:
             shift=asked.shift,
             steps=asked.steps,
             cfg=asked.cfg,
-            seed=seed,
-            scheduler=scheduler,
+            seed=run.seed,
+            scheduler=run.scheduler,
             **({} if asked.sigmas is None else {"sigmas": asked.sigmas}),
             riflex_freq_index=asked.riflex_freq_index,
             text_embeds=text,

@@ -12,6 +12,7 @@ import pytest
 
 from infinite_talk import APG, AudioLayout, Box, EasyCache, LoRA, Request, Settings, Speaker
 from infinite_talk.jobs.limits import Limits
+from infinite_talk.jobs.node_options import NodeOptions, Resize
 from tests.unit.http.service import AUDIO, BAD, FORM, PICTURE, Service, error, service
 
 IMAGE = Path("inputs/image")
@@ -132,6 +133,27 @@ def test_all_fields_have_an_effect(served: Service) -> None:
         compat=request.compat,
     )
     assert request.compat == "official"
+
+
+def test_options_of_the_nodes_are_extra_params(served: Service) -> None:
+    asked = {"audio_scale": 2, "resize": {"method": "pad"}, "fps": 12.5, "scheduler": "unipc"}
+    job = served.desk.get(served.order(extra_params=json.dumps(asked))["id"])
+    assert job.order.options == NodeOptions(audio_scale=2.0, resize=Resize(method="pad"), fps=12.5)
+    assert job.order.request.scheduler == "unipc"
+    again = served.client.post(f"/v1/videos/{job.id}/remix", json={"extra_params": {"fps": 25}}).json()
+    assert served.desk.get(again["id"]).order.options == NodeOptions(
+        audio_scale=2.0, resize=Resize(method="pad")
+    )
+    for wrong, code, param in (
+        ({"resize": {"methode": "pad"}}, "unknown_field", "extra_params.resize.methode"),
+        ({"colour_method": "pink"}, "invalid_field", "extra_params.colour_method"),
+        ({"fps": 1000}, "options_range", "extra_params"),
+        ({"audio_scale": 2, "apg": {"momentum": 0}}, "options_exclude", "extra_params"),
+    ):
+        answer = served.client.post("/v1/videos", files=FORM, data={"extra_params": json.dumps(wrong)})
+        status, found, named = error(answer)
+        assert (status, found) == (400, code) and named == param, wrong
+    assert len(served.desk.list()) == 2
 
 
 def test_two_speakers_with_places(served: Service) -> None:

@@ -12,22 +12,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.sounds import write_wav
 from infinite_talk import (
     APG,
     AudioLayout,
     Box,
     Cancelled,
     EasyCache,
+    InputError,
     LoRA,
     Phase,
     Precision,
     Request,
     Settings,
     Speaker,
+    TakeError,
     UsageError,
 )
 from infinite_talk.jobs.node_options import NodeOptions, Resize, pipeline_options
 from infinite_talk.jobs.node_run import NodeRunner, _entry
+from infinite_talk.media.growing import growth_of
+from infinite_talk.media.recipe import Recipe
 from infinite_talk.presets import OFFICIAL
 from tests.bundles import save_tiny_bundle
 
@@ -81,6 +86,8 @@ EFFECTS = [
 def test_each_option_changes_the_pictures(runner, asked, plain, tmp_path, options):
     made = pictures(runner.write(asked, options, tmp_path / "video.mp4"))
     assert options.wanted
+    with av.open(str(tmp_path / "video.mp4")) as film:
+        assert float(film.streams.video[0].average_rate) == options.fps
     assert made.shape != plain.shape or not np.array_equal(made, plain)
 
 
@@ -94,22 +101,55 @@ def test_a_condition_that_does_not_hold_leaves_the_picture_as_it_was(runner, ask
     assert np.array_equal(pictures(runner.write(asked, options, tmp_path / "video.mp4")), plain)
 
 
-def test_the_pace_is_that_of_the_file(runner, asked, tmp_path):
-    path = runner.write(asked, NodeOptions(fps=12.5), tmp_path / "video.mp4")
-    with av.open(str(path)) as film:
-        assert float(film.streams.video[0].average_rate) == 12.5
-
-
 def test_a_file_beside_the_video_tells_what_was_asked(runner, asked, tmp_path):
     options, heard = NodeOptions(audio_scale=2.0), []
     path = runner.write(asked, options, tmp_path / "video.mp4", progress=heard.append)
     told = json.loads(path.with_name("video.mp4.json").read_text())
-    assert told["options"]["audio_scale"] == 2.0
-    assert told["request"]["steps"] == 1
-    assert told["nodes"]["sigmas"][-1] == 0.0
-    assert len(told["nodes"]["sigmas"]) == 2
+    assert told["recipe"]["options"]["audio_scale"] == 2.0
+    assert told["recipe"]["request"]["steps"] == 1
+    assert told["report"]["nodes"]["sigmas"][-1] == 0.0
+    assert len(told["report"]["nodes"]["sigmas"]) == 2
     assert [window["seconds"] >= 0 for window in told["windows"]] == [True]
     assert heard[-1].phase is Phase.DONE
+    with pytest.raises(InputError, match="options that only the nodes have") as caught:
+        Recipe.from_file(path).to_request()
+    assert caught.value.code == "recipe_options"
+
+
+def test_f1_a_stopped_run_goes_on_after_the_last_window_and_ends_in_the_same_bytes(runner, asked, tmp_path):
+    """Stopped in the second window of three; the first is not made again. Its twin is a run that nobody stopped."""
+    speech = tmp_path / "speech.wav"
+    write_wav(speech, np.sin(np.arange(29 * 640) / 9) * 900, 16_000)
+    long, options = replace(asked, speakers=(Speaker(audio=speech),)), NodeOptions(fps=12.5)
+    long = replace(long, window_frames=9, motion_frames=5)
+
+    def stop(event):
+        if event.window == 1 and event.step:
+            raise Cancelled("stopped")
+
+    whole = runner.write(long, options, tmp_path / "whole.mp4")
+    with pytest.raises(Cancelled):
+        runner.write(long, options, tmp_path / "video.mp4", progress=stop)
+    take = tmp_path / "video.mp4.take"
+    first = (take / "window-00000.json").stat().st_mtime_ns
+    assert [note.name for note in take.glob("window-*.json")] == ["window-00000.json"]
+    assert not growth_of(tmp_path / "video.mp4").pieces, "a preview has 25 pictures a second"
+    heard = []
+
+    def listen(event):
+        heard.append(event)
+        if take.exists():
+            assert (take / "window-00000.json").stat().st_mtime_ns == first
+
+    made = runner.write(long, options, tmp_path / "video.mp4", progress=listen)
+    assert made.read_bytes() == whole.read_bytes()
+    assert min(event.window for event in heard if event.phase is Phase.SAMPLING) == 1
+    assert any("continuing after 1 of 3 windows" in event.note for event in heard)
+    other = NodeOptions(fps=12.5, audio_scale=2.0)
+    with pytest.raises(Cancelled):
+        runner.write(long, options, tmp_path / "next.mp4", progress=stop)
+    with pytest.raises(TakeError, match=r"options\.audio_scale: 2\.0 here, 1\.0 there"):
+        runner.write(long, other, tmp_path / "next.mp4")
 
 
 def test_the_official_steps_are_those_of_the_engine(runner, asked):
@@ -130,7 +170,7 @@ def test_a_run_is_stopped_between_steps(runner, asked, tmp_path):
 
     with pytest.raises(Cancelled):
         runner.write(asked, NodeOptions(audio_scale=2.0), tmp_path / "video.mp4", progress=stop)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["video.mp4.take"]
 
 
 def test_models_stay_for_the_next_video(runner, asked, tmp_path):

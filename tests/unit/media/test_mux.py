@@ -123,13 +123,13 @@ def test_any_rate_and_length(tmp_path: Path, frames: int, rate: int, channels: i
 
 def flash_and_click(path: Path, frames: int, rate: int, at: int) -> float:
     """Seconds by which the click comes after the flash, both made at frame ``at``, in the decoded file."""
-    parts, step = [], 500
-    for start in range(0, frames, step):
-        picture = np.zeros((min(step, frames - start), 32, 32, 3), np.uint8)
-        if start <= at < start + step:
-            picture[at - start] = 255
-        parts.append(path.with_name(f"part-{start}.mp4"))
-        write_segment(parts[-1], picture, crf=23)
+    step = min(500, frames)
+    dark, light = path.with_name("dark.mp4"), path.with_name("light.mp4")
+    pictures = np.zeros((step, 32, 32, 3), np.uint8)
+    write_segment(dark, pictures, crf=23)
+    pictures[at % step] = 255
+    write_segment(light, pictures, crf=23)
+    parts = [light if start == at // step else dark for start in range(frames // step)]
     samples = np.zeros((round(frames * rate / 25), 1), np.float32)
     click = round(at * rate / 25)
     samples[click : click + max(rate // 1000, 8)] = 0.9

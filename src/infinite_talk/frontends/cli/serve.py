@@ -320,6 +320,8 @@ def _run(app: FastAPI, line: socket.socket, stop: Stop) -> None:
     """Serve until a signal comes. Streams are ended, other answers may finish."""
     import uvicorn
 
+    from infinite_talk.frontends.http.heads import PatientProtocol
+
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             app.state.changes.stop()
@@ -327,6 +329,7 @@ def _run(app: FastAPI, line: socket.socket, stop: Stop) -> None:
 
     config = uvicorn.Config(
         app,
+        http=PatientProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -16,6 +16,7 @@ from infinite_talk import Box, LoRA, Request, Settings
 from infinite_talk.frontends.http.bodies import json_value
 from infinite_talk.frontends.http.envelope import Refusal
 from infinite_talk.frontends.presets import Preset
+from infinite_talk.jobs.node_options import NodeOptions
 
 MEDIA = ("input_reference", "audio", "audio_2", "mask", "mask_2", "audio_reference", "audio_reference_2")
 """Fields that carry files: as parts of a form, or as data URLs."""
@@ -35,6 +36,9 @@ _REQUEST_ONLY = (
     "compat",
 )
 """Fields of ``Request`` that are said in ``extra_params`` under their own names."""
+_NODE_OPTIONS = tuple(field.name for field in dataclasses.fields(NodeOptions))
+"""Likewise those of ``NodeOptions``."""
+_EXTRA = (*_REQUEST_ONLY, *_NODE_OPTIONS)
 
 
 class Mode(StrEnum):
@@ -126,7 +130,7 @@ class VideoFields(BaseModel):
     lora: Loras = ()
     title: str | None = Field(default=None, max_length=200)
     extra_params: Extra = Field(
-        default_factory=dict, description=f"More of the request: {', '.join(_REQUEST_ONLY)}."
+        default_factory=dict, description=f"More of the request: {', '.join(_EXTRA)}."
     )
 
 
@@ -192,7 +196,7 @@ def request_of(fields: VideoFields, base: Request, *, window_frames: int) -> Req
         "motion_frames": fields.motion_frames,
     }
     said = {name: value for name, value in said.items() if value is not None}
-    request = dataclasses.replace(base, **said, **_extra(fields.extra_params))
+    request = dataclasses.replace(base, **said, **_extra(fields.extra_params, Request, _REQUEST_ONLY))
     caps = [request.max_frames] if request.max_frames is not None else []
     if fields.seconds is not None:
         caps.append(max(1, round(fields.seconds * FPS)))
@@ -201,6 +205,15 @@ def request_of(fields: VideoFields, base: Request, *, window_frames: int) -> Req
     request = dataclasses.replace(request, max_frames=min(caps, default=None))
     boxes = [box and Box(*box) for box in (fields.bbox, fields.bbox_2)]
     return _placed(request, boxes)
+
+
+def options_of(fields: VideoFields, base: NodeOptions) -> NodeOptions:
+    """What is asked of the nodes: ``base`` with what ``extra_params`` say.
+
+    Raises:
+        Refusal: 400 naming the field.
+    """
+    return dataclasses.replace(base, **_extra(fields.extra_params, NodeOptions, _NODE_OPTIONS))
 
 
 def settings_of(fields: VideoFields, settings: Settings) -> Settings:
@@ -234,27 +247,28 @@ def _find(name: str, folders: Iterable[Path]) -> Path:
     )
 
 
-def _extra(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Checked values of ``extra_params``."""
-    kinds = TypeAdapter(Request)
+def _extra(given: Mapping[str, Any], kind: type[Any], names: Iterable[str]) -> dict[str, Any]:
+    """Checked values of those of ``extra_params`` that are fields of ``kind`` with these names."""
+    kinds: TypeAdapter[Any] = TypeAdapter(kind)
     for name in given:
-        if name not in _REQUEST_ONLY:
+        if name not in _EXTRA:
             raise Refusal(
                 400,
-                f"Unknown field {name[:60]!r} in extra_params; known: {', '.join(_REQUEST_ONLY)}.",
+                f"Unknown field {name[:60]!r} in extra_params; known: {', '.join(_EXTRA)}.",
                 code="unknown_field",
                 param=f"extra_params.{name[:60]}",
             )
     try:
-        request = kinds.validate_python(dict(given))
+        given = {name: value for name, value in given.items() if name in names}
+        made = kinds.validate_python(given)
     except ValidationError as error:
         refusal = refusal_of_fields(error)
         refusal.param = f"extra_params.{refusal.param}"
         raise refusal from None
-    understood = json.loads(kinds.dump_json(request))
+    understood = json.loads(kinds.dump_json(made))
     for name, value in given.items():
         _check_names(value, understood[name], f"extra_params.{name}")
-    return {name: getattr(request, name) for name in given}
+    return {name: getattr(made, name) for name in given}
 
 
 def _check_names(given: object, understood: object, place: str) -> None:

@@ -11,18 +11,28 @@ from infinite_talk import InfiniteTalkError, InputError, Request, Settings, Spea
 from infinite_talk.frontends.http.bodies import Parsed
 from infinite_talk.frontends.http.context import Context, window_frames
 from infinite_talk.frontends.http.envelope import Refusal, refusal_of
-from infinite_talk.frontends.http.fields import MEDIA, VideoFields, read_fields, request_of, settings_of
+from infinite_talk.frontends.http.fields import (
+    MEDIA,
+    VideoFields,
+    options_of,
+    read_fields,
+    request_of,
+    settings_of,
+)
 from infinite_talk.frontends.http.references import Medium, medium_of
 from infinite_talk.frontends.http.resource import REMIXED
 from infinite_talk.frontends.presets import apply_preset
 from infinite_talk.jobs import Job
 from infinite_talk.jobs.desk import Draft
+from infinite_talk.jobs.node_options import NodeOptions
 
 _PIECE = 2**20
 MAX_KEY = 255
 """Characters of an idempotency key."""
 _PARAMS = (("audio", "audio"), ("image", "input_reference"), ("video", "input_reference"), ("mask", "mask"))
 """Beginning of an error's code, and the field that it is about."""
+OPTION_ERRORS = ("options_exclude", "options_range")
+"""Codes of errors that are about ``NodeOptions``."""
 
 
 def order(context: Context, parsed: Parsed, key: str | None) -> Job:
@@ -106,7 +116,7 @@ def _hand_in(
             settings=name if named else settings,
             title=title,
             key=key,
-            options=None if source is None else source.order.options,
+            options=options_of(fields, NodeOptions() if source is None else source.order.options),
             extra=extra,
         )
     except InfiniteTalkError as error:
@@ -189,6 +199,8 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def _param(error: InfiniteTalkError) -> str | None:
+    if error.code in OPTION_ERRORS:
+        return "extra_params"
     if not isinstance(error, InputError):
         return None
     return next((field for start, field in _PARAMS if error.code.startswith(start)), None)

@@ -18,6 +18,8 @@ from infinite_talk.jobs import Job
 from infinite_talk.jobs.previews import Growth, Piece, codecs_of, playlist
 
 _LIVE = {"cache-control": "no-store", "x-accel-buffering": "no", "x-content-type-options": "nosniff"}
+_GROWING = {**_LIVE, "accept-ranges": "none"}
+"""A film whose length is not known yet cannot be asked for in parts; its playlist names them."""
 RETRY = 3000
 """Milliseconds after which a browser connects again when an event stream breaks."""
 
@@ -67,11 +69,11 @@ def _add_preview(router: APIRouter, context: Context) -> None:
         head = await in_thread(context.previews.initialisation, job, frames)
         kind = f'video/mp4; codecs="{codecs_of(head)}"'
         if request.method == "HEAD":
-            return Response(headers={**_LIVE, "content-type": kind})
+            return Response(headers={**_GROWING, "content-type": kind})
         if windows is not None:
-            return StreamingResponse(_parts(context, job, head, pieces), media_type=kind, headers=_LIVE)
+            return StreamingResponse(_parts(context, job, head, pieces), media_type=kind, headers=_GROWING)
         context.changes.enter()
-        return StreamingResponse(_grown(context, job, head), media_type=kind, headers=_LIVE)
+        return StreamingResponse(_grown(context, job, head), media_type=kind, headers=_GROWING)
 
     told = PIECE_ANSWER | documented(404, 409, 410, 429, 507)
     router.get("/preview", response_class=Response, responses=told, operation_id="preview_video")(preview)
