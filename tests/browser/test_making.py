@@ -42,9 +42,9 @@ def test_a_running_video_is_found_again_and_can_be_watched(visit, tmp_path, stud
     visitor = visit()
     person = Person(visitor)
     person.sample("picture")
-    person.give("voice", media.voice(tmp_path, 2.0, "story.wav"))
+    person.give("voice", media.voice(tmp_path, 1.2, "story.wav"))
     person.sees("voice_ok")
-    person.order(steps="20")
+    person.order(steps="12")
     person.state("running")
     visitor.page.reload()
     person = Person(visitor)
@@ -60,7 +60,7 @@ def test_a_running_video_is_found_again_and_can_be_watched(visit, tmp_path, stud
     with studio.desk() as desk:
         desk.resume(job.id)
     person.state("completed")
-    assert plays(person) == pytest.approx(2.0, abs=0.1)
+    assert plays(person) == pytest.approx(1.2, abs=0.1)
 
 
 def test_cancel_stops_it(visit, studio):

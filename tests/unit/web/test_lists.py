@@ -39,6 +39,15 @@ def test_the_list_is_in_the_order_in_which_jobs_run(maker, job, cards):
     assert "1 being made, 2 waiting, 1 paused" in summary_html(maker.desk, cards)
 
 
+def test_a_job_that_changes_its_state_meanwhile_is_shown_once(maker, job, cards, monkeypatch):
+    moving = job(title="moving")
+    waiting = maker.desk.store.queue()
+    maker.desk.pause(moving.id)
+    monkeypatch.setattr(maker.desk.store, "queue", lambda: waiting)  # was asked before the pause
+    html = queue_html(maker.desk, cards)
+    assert html.count("<h3>moving") == 1 and "it-state-paused" in html
+
+
 def test_an_empty_queue_says_so(maker, cards):
     assert "Nothing is waiting" in queue_html(maker.desk, cards)
 

@@ -59,7 +59,10 @@ def queue_html(desk: Desk, cards: Cards) -> str:
     running = desk.list(states=(State.RUNNING,), newest_first=False)
     paused = desk.list(states=(State.PAUSED,), newest_first=False)
     ended = desk.list(states=(State.FAILED, State.CANCELLED), limit=ENDED)
-    return cards.queue((*running, *desk.store.queue(), *paused), ended)
+    # Between two questions a job may change its state: it is shown once, as it was seen last.
+    going_on = {job.id: job for job in (*running, *desk.store.queue(), *paused)}
+    over = [job for job in ended if job.id not in going_on]
+    return cards.queue(going_on.values(), over)
 
 
 def summary_html(desk: Desk, cards: Cards) -> str:
