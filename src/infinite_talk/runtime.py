@@ -242,6 +242,7 @@ class Runtime:
             decode_frames=plan.decode_frames,
             vae_tile=plan.vae_tile,
             batch_branches=plan.batch_branches,
+            width=self.model.parts[Part.TRANSFORMER].config.dim,
         )
 
     def _say(self, note: str) -> None:

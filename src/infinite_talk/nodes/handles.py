@@ -214,6 +214,11 @@ class WanModel:
         return int(self.opened.config.num_layers)
 
     @property
+    def width(self) -> int:
+        """Of the stream of tokens: tells the model's size."""
+        return int(self.opened.config.dim)
+
+    @property
     def device(self) -> torch.device:
         """Where it runs."""
         return self._runtime().how.device

@@ -124,6 +124,7 @@ class _Scene:
         to = self._device
         self._prompts = tuple(prompt.to(to) for prompt in texts.prompts)
         self._negative, self._image = texts.negative.to(to), talk.image.to(to)
+        self._negative_image = None if talk.negative_image is None else talk.negative_image.to(to)
         people = len(speech.features)
         self._masks = people_masks(speech.places, people, talk.size).to(to)
         self._hearing = [
@@ -160,6 +161,7 @@ class _Scene:
             speech=to_device(heard, self._device),
             token_masks=self._masks,
             motion=start,
+            negative_image=self._negative_image,
         )
 
     def _reference(self, window: Window, motion: torch.Tensor | None) -> torch.Tensor:
@@ -180,7 +182,8 @@ class _Scene:
         mask = samples.mask
         if mask is not None and mask.shape[1] > 1:
             mask = source_slice(mask, window)
-        return Start(noise, source_slice(samples.latents, window), samples.add_noise, mask)
+        original = None if samples.original is None else source_slice(samples.original, window)
+        return Start(noise, source_slice(samples.latents, window), samples.add_noise, mask, original)
 
     def held(self, window: Window, guide: Guide, start: Start) -> Keep:
         """What is known of a window's latent all the time."""

@@ -72,7 +72,9 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
     _check_prompts(asked.sampling)
     work = work_of(asked, talk.size, talk.frames, len(speech.features), texts)
     work = replace(work, motion=min(talk.motion, talk.frames), windows=len(plan.windows))
-    clock = _clock(len(plan.windows), asked, model, (*notes, *_notes_on(samples, asked)))
+    clock = _clock(
+        len(plan.windows), asked, model, (*notes, *_notes_on(samples, asked), *_idle_in_windows(samples))
+    )
     _log.info(
         "A talking video (%s) of %d frames in %d windows of %d, %d steps each.",
         *(talk.mode, plan.length, len(plan.windows), talk.frames, asked.sampler.steps),
@@ -100,20 +102,30 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
         )
     guide = guide_of(one, texts, speech, config, model.device)
     window = one.window
-    clock = _clock(1, asked, model, (*notes, *_notes_on(samples, asked)))
+    clock = _clock(1, asked, model, (*notes, *_notes_on(samples, asked), *_idle(embeds, asked)))
     clock.phase(Phase.SAMPLING)
     noise = seeded(asked.seed)(window, guide.latent_shape)
     start = Start(noise) if samples is None else samples.start(noise)
     work = work_of(asked, one.size, window.frames, len(guide.speech), texts)
     prompts = texts.prompts if len(texts.prompts) > 1 else ()
-    asked = replace(asked, adapters=adapting.adapters_of(values, embeds, model, one.size, None, None))
+    asked = replace(
+        asked,
+        adapters=adapting.adapters_of(values, embeds, model, one.size, None, None),
+        noise_state=None if samples is None else samples.state,
+    )
     _log.info("One latent %s in %d steps.", guide.latent_shape, asked.sampler.steps)
     tell = partial(_told, clock)
     with ModelWalker(
         model, None, work, asked, clock.step, tell=tell, nag=texts.nag, prompts=prompts
     ) as walker:
-        walked = walker.walked(window, guide, start, one.keep)
+        keep = one.kept(noise.to(model.device), by_frame=asked.sampler.by_frame)
+        walked = walker.walked(window, guide, start, keep)
     found = {"samples": walked.latent[None].cpu(), "looped": asked.sampling.loop is not None, **one.travels}
+    if (
+        samples is not None and samples.mask is not None
+    ):  # what a next sampler with the mask has to leave alone
+        original = samples.latents if samples.original is None else samples.original
+        found["original_image"] = original[None].cpu()
     return found, {"samples": walked.estimate[None].cpu()}
 
 
@@ -173,9 +185,9 @@ def asked_of(
         speech_scale=1.0 if speech is None else speech.scale,
     )
     check_edit(sampling)
-    sampler, edit = Sampler.of_sampling(sampling), values["flowedit_args"]
+    sampler, edit = Sampler.of_sampling(sampling, model.width), values["flowedit_args"]
     assert sampler.schedule is not None
-    how: dict[str, Any] = {"title": model.name, "width": config.dim, "measured": model.defaults}
+    how: dict[str, Any] = {"title": model.name, "width": model.width, "measured": model.defaults}
     cache = cache_of(_cache_args(values), shift=choice.shift, **how)
     asked = Asked(
         sampling=sampling,
@@ -228,6 +240,28 @@ def _notes_on_guidance(sampling: Sampling) -> list[str]:
     return []
 
 
+def _idle(embeds: Mapping[str, Any], asked: Asked) -> list[str]:
+    """A line for what stands beside the picture without an effect."""
+    notes = []
+    if embeds.get("pusa_noise_multipliers") and not asked.sampler.by_frame:
+        notes.append(
+            "The noise of WanVideo Add Pusa Noise has an effect with the scheduler flowmatch_pusa only."
+        )
+    if embeds.get("negative_clip_context") is not None and all(w == 1 for w in asked.sampling.guidance.text):
+        notes.append(
+            "negative_clip_embeds have no effect with cfg 1: they are seen with the negative prompt."
+        )
+    return notes
+
+
+def _idle_in_windows(samples: Samples | None) -> list[str]:
+    if samples is None or samples.state is None:
+        return []
+    return [
+        "generator_state of samples has no effect in the window loop, whose noise follows from the seed and the window."
+    ]
+
+
 def _adds_noise(values: Mapping[str, Any]) -> bool:
     """``denoise_strength`` below 1 wants it too."""
     return bool(values["add_noise_to_samples"]) or values["denoise_strength"] < 1
@@ -238,7 +272,7 @@ def _notes_on(samples: Samples | None, asked: Asked) -> list[str]:
     first = asked.sampler.sigmas[0]
     if samples is not None and samples.idle:
         return [
-            f"{', '.join(samples.idle)} of samples have no effect: noise follows from the seed and the window."
+            f"{', '.join(samples.idle)} of samples have no effect: each run begins with what it is given."
         ]
     if samples is not None and samples.add_noise and first >= 1:
         return [

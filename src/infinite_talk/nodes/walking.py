@@ -16,12 +16,14 @@ from infinite_talk.denoise.compose import compose
 from infinite_talk.denoise.denoiser import Denoiser, Plain, Question
 from infinite_talk.denoise.extras import ExtrasSource, WithExtras, merged, sources_of
 from infinite_talk.denoise.flow_edit import Side, drift_schedule, flow_edit
+from infinite_talk.denoise.frame_times import TimesByFrame, factors_of
 from infinite_talk.denoise.keeping import Keep
 from infinite_talk.denoise.loop import OnStep, Walked
-from infinite_talk.denoise.noise import free_noise, noise_for, step_noise
+from infinite_talk.denoise.noise import carried_on, free_noise, noise_for, step_noise
 from infinite_talk.denoise.sample import sample
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.start import Start
+from infinite_talk.denoise.steppers import StepNoise
 from infinite_talk.errors import UsageError
 from infinite_talk.memory import Work
 from infinite_talk.models.dit import Extras, WanTransformer
@@ -65,6 +67,12 @@ class Asked:
     picture: torch.Tensor | None = None
     """A latent ``(16, 1, h, w)`` for stretches of a context that do not begin at 0."""
     adapters: tuple[Adapter, ...] = ()
+    noise_state: torch.Tensor | None = None
+    """Of a generator that the noise between the steps goes on from; ``None``: it follows from the seed."""
+
+    def step_noise(self, window: int) -> StepNoise:
+        """The noise between the steps of a window."""
+        return step_noise(self.seed, window) if self.noise_state is None else carried_on(self.noise_state)
 
 
 class ModelWalker:
@@ -96,6 +104,7 @@ class ModelWalker:
         self._transformer: WanTransformer | None = None
         self._denoisers: tuple[Denoiser, ...] = ()
         self._worn = Worn()
+        self._times: TimesByFrame | None = None
 
     @property
     def steps(self) -> int:
@@ -109,6 +118,8 @@ class ModelWalker:
         """The latent of a window, and the picture as the last step saw it."""
         asked, transformer = self._asked, self._at_hand()
         self._worn.put_on([one.for_window(window, guide, transformer) for one in asked.adapters])
+        if self._times is not None:
+            self._times.know(factors_of(keep, guide.reference.shape[1]))
         if asked.sampling.flow_edit is not None:
             walked = self._edited(window, guide, start, keep)
         else:
@@ -127,7 +138,7 @@ class ModelWalker:
             replace(start, noise=self._repeated(start.noise, window)),
             on_step=self._on_step,
             keep=keep,
-            step_noise=step_noise(asked.seed, window.index),
+            step_noise=asked.step_noise(window.index),
             fresh=lambda iteration: noise_for(asked.seed, window.index + iteration * _APART, shape),
         )
 
@@ -139,14 +150,14 @@ class ModelWalker:
         text = texts.prompts[min(window.index, len(texts.prompts) - 1)].to(device)
         source = replace(guide, text=text, negative=texts.negative.to(device))
         drift = replace(asked.sampling, schedule=drift_schedule(asked.sampling))
-        draw = step_noise(asked.seed, window.index)
+        draw = asked.step_noise(window.index)
         return flow_edit(
             Side(self._denoisers[1], source),
             Side(self._denoisers[0], guide),
             asked.sampler,
             start.video,
             lambda step: draw(step, guide.latent_shape),
-            drift=Sampler.of_sampling(drift),
+            drift=Sampler.of_sampling(drift, self._model.width),
             on_step=self._on_step,
             keep=start.keeping(keep, asked.sampler, device),
         )
@@ -171,6 +182,8 @@ class ModelWalker:
             if self._asked.chunked and transformer.rows_at_once is None:
                 self._held.callback(setattr, transformer, "rows_at_once", None)
                 transformer.rows_at_once = self._work.places // 4  # the tokens of a latent frame
+            if self._asked.sampler.by_frame:
+                self._times = TimesByFrame(transformer.embed_time)
             sides = 1 if self._asked.sampling.flow_edit is None else 2
             self._denoisers = tuple(self._around(transformer) for _ in range(sides))
             self._transformer = transformer
@@ -204,7 +217,8 @@ class ModelWalker:
             prompts=apart,
         )
         worn = (self._worn,) if self._asked.adapters else ()
-        return (*found, *kernel_sources(self._model), *worn)
+        times = () if self._times is None else (self._times,)
+        return (*found, *kernel_sources(self._model), *worn, *times)
 
     def _texts(self, transformer: WanTransformer) -> tuple[torch.Tensor, ...]:
         """The prompts of one window, where the transformer is."""
