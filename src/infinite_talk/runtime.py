@@ -141,8 +141,11 @@ class Runtime:
         Raises:
             OutOfMemoryError: there is none.
         """
+        return self.lower_for(plan, self._work(request, source, windows))
+
+    def lower_for(self, plan: MemoryPlan, work: Work) -> MemoryPlan:
+        """``lower`` for who has no request."""
         self._free()
-        work = self._work(request, source, windows)
         try:
             return replan(
                 plan,

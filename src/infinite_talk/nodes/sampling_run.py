@@ -28,6 +28,7 @@ from infinite_talk.nodes.onevideo import guide_of, one_of
 from infinite_talk.nodes.voices import Speech, audio_scales, speech_of
 from infinite_talk.nodes.walking import Asked, ModelWalker, check_edit
 from infinite_talk.progress import Clock, Phase
+from infinite_talk.rooms import Codec
 from infinite_talk.sampling import GuidanceChoice, Sampling
 from infinite_talk.types import Size, latent_frames
 
@@ -79,12 +80,18 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
         "A talking video (%s) of %d frames in %d windows of %d, %d steps each.",
         *(talk.mode, plan.length, len(plan.windows), talk.frames, asked.sampler.steps),
     )
-    codec = vae.codec(tile=_tile(talk) if talk.tiled else None)
-    worn = adapting.adapters_of(values, embeds, model, talk.size, talk.pictures, codec)
+    worn = adapting.adapters_of(values, embeds, model, talk.size, talk.pictures, vae.codec)
     asked = replace(asked, adapters=worn)
     with ModelWalker(
         model, vae, work, asked, clock.step, tell=partial(_told, clock), nag=texts.nag
     ) as walker:
+
+        def codec() -> Codec:
+            """In the pieces of the current plan."""
+            plan = walker.plan
+            tile = _tile(talk) if talk.tiled and plan.vae_tile is None else plan.vae_tile
+            return vae.codec(tile=tile, frames=plan.decode_frames)
+
         clips = talking_clips(talk, speech, texts, samples, walker, codec, seeded(asked.seed), clock)
         return gather(clips, plan.length, talk.size, talk.output)
 
@@ -119,7 +126,7 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
         model, None, work, asked, clock.step, tell=tell, nag=texts.nag, prompts=prompts
     ) as walker:
         keep = one.kept(noise.to(model.device), by_frame=asked.sampler.by_frame)
-        walked = walker.walked(window, guide, start, keep)
+        walked = walker.until_it_fits(lambda: walker.walked(window, guide, start, keep))
     found = {"samples": walked.latent[None].cpu(), "looped": asked.sampling.loop is not None, **one.travels}
     if (
         samples is not None and samples.mask is not None

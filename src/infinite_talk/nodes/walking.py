@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import torch
 
@@ -25,7 +25,7 @@ from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.start import Start
 from infinite_talk.denoise.steppers import StepNoise
 from infinite_talk.errors import UsageError
-from infinite_talk.memory import Work
+from infinite_talk.memory import MemoryPlan, Work
 from infinite_talk.models.dit import Extras, WanTransformer
 from infinite_talk.nodes.attention import kernel_sources
 from infinite_talk.nodes.embeds import Texts
@@ -34,6 +34,7 @@ from infinite_talk.request import StepCache
 from infinite_talk.sampling import Sampling
 from infinite_talk.types import Guide, Window
 
+Made = TypeVar("Made")
 _APART = 1_000_000
 """Between the numbers of the noise of a window's iterations: more windows than any video has."""
 
@@ -105,11 +106,37 @@ class ModelWalker:
         self._denoisers: tuple[Denoiser, ...] = ()
         self._worn = Worn()
         self._times: TimesByFrame | None = None
+        self._plan: MemoryPlan | None = None
 
     @property
     def steps(self) -> int:
         """Steps of a window."""
         return self._asked.sampler.steps
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """Where everything lives, and how much is worked on at a time; made when it is first needed.
+
+        Raises:
+            CapabilityError: it cannot fit.
+        """
+        if self._plan is None:
+            self._plan = self._model.plan(self._work, self._vae)
+        return self._plan
+
+    def until_it_fits(self, make: Callable[[], Made]) -> Made:
+        """What ``make`` makes; where the GPU's memory runs out, again on a plan that needs less, as the engine does.
+
+        Raises:
+            OutOfMemoryError: there is no lower plan.
+        """
+        while True:
+            with self._model.short_of_memory() as short:
+                return make()
+            assert short, "else it has returned or raised"
+            self._let_go()
+            self._plan = self._model.lower(self.plan, self._work)
+            self._tell([f"The memory ran out; the window is made once more with less: {self.plan.reason}."])
 
     def __call__(self, window: Window, guide: Guide, start: Start, keep: Keep) -> torch.Tensor:
         return self.walked(window, guide, start, keep).latent
@@ -178,7 +205,7 @@ class ModelWalker:
     def _at_hand(self) -> WanTransformer:
         """The transformer, which is brought when it is not there, and the denoisers around it."""
         if self._transformer is None:
-            transformer = self._held.enter_context(self._model.at_hand(self._work, self._vae))
+            transformer = self._held.enter_context(self._model.at_hand(self._work, self._vae, self.plan))
             if self._asked.chunked and transformer.rows_at_once is None:
                 self._held.callback(setattr, transformer, "rows_at_once", None)
                 transformer.rows_at_once = self._work.places // 4  # the tokens of a latent frame

@@ -26,7 +26,6 @@ ALWAYS = {"teacache": 5, "magcache": 2, "easycache": 2}
 """Of nine steps, those that are computed whatever the threshold: five; a fifth of them, rounded up."""
 LAYOUTS = [(3.0, 2.0), (1.0, 2.0), (3.0, 1.0), (1.0, 1.0)]
 each_cache = pytest.mark.parametrize("name", CACHES)
-each_layout = pytest.mark.parametrize(("text", "audio"), LAYOUTS)
 
 
 class Counting:
@@ -49,10 +48,12 @@ def layout(branches) -> dict[str, int]:
 
 
 @each_cache
-@each_layout
-@pytest.mark.parametrize("compat", list(Compat))
+@pytest.mark.parametrize(
+    ("text", "audio", "compat"),
+    [(3.0, 2.0, Compat.FIXED), (3.0, 2.0, Compat.OFFICIAL), (1.0, 1.0, Compat.FIXED)],
+)
 def test_threshold_zero_is_the_plain_denoiser(name: str, text: float, audio: float, compat: Compat) -> None:
-    transformer, rule = tiny_transformer(), sampler(7, text, audio, compat)
+    transformer, rule = tiny_transformer(), sampler(4, text, audio, compat)
     cache = step_cache(Plain(transformer), rule, replace(CACHES[name], threshold=0.0))
     for seed in (0, 1):
         guide = some_guide(seed=seed)
@@ -85,8 +86,10 @@ def test_branches_that_need_not_be_remembered_apart_are_asked_together(name: str
     assert asked == [3] * computed
 
 
-@each_cache
-@each_layout
+@pytest.mark.parametrize(
+    ("name", "text", "audio"),
+    [*((name, 3.0, 2.0) for name in CACHES), *(("magcache", *layout) for layout in LAYOUTS[1:])],
+)
 def test_every_layout_skips_the_same_steps_and_each_window_starts_afresh(
     name: str, text: float, audio: float
 ) -> None:
@@ -169,11 +172,11 @@ def test_bfloat16_repeats_within_its_rounding(name: str) -> None:
 
 def test_more_is_skipped_with_a_higher_threshold_and_the_result_moves_further_away() -> None:
     """Loosely: what the threshold promises holds in order, on a model that is smooth in time."""
-    transformer, rule, guide = tiny_transformer(), sampler(16, 1.0, 2.0), some_guide()
+    transformer, rule, guide = tiny_transformer(), sampler(12, 1.0, 2.0), some_guide()
     exact = denoise(Plain(transformer), rule, guide, noise_for(guide, 0))
     for asked, thresholds in (
         (EasyCache(), (0.0, 0.1, 0.3)),
-        (MagCache(longest=9, ratios=(1.0, *[0.97] * 15), shift=3.0), (0.0, 0.05, 0.2)),
+        (MagCache(longest=9, ratios=(1.0, *[0.97] * 11), shift=3.0), (0.0, 0.05, 0.2)),
     ):
         skipped, errors = [], []
         for threshold in thresholds:
