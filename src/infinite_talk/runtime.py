@@ -184,7 +184,12 @@ class Runtime:
 
     def _sizes(self) -> ModelSizes:
         how = self.how
-        return sizes_of(self.model, how.policy, how.dtype, how.device, fused=how.fused, codec=how.codec)
+        return sizes_of(
+            *(self.model, how.policy, how.dtype, how.device),
+            fused=how.fused,
+            codec=how.codec,
+            joined=how.products.fuse_qkv,
+        )
 
     def _limit(self) -> float:
         """Bytes that tensors may take on the device."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from infinite_talk.denoise.adapters import GuideVideo, Heard, Poses, WindowExtras, fitted, frames_from
 from infinite_talk.denoise.guidance import Branch
@@ -103,6 +104,7 @@ class _Posed:
     model: WanModel
     size: Size
     _made: Poses | None = None
+    weights: int = 0  # some megabytes: two small stacks of convolutions
 
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:  # noqa: ARG002
         if self._made is None:
@@ -137,6 +139,10 @@ class _Listened:
     network: Any
     features: torch.Tensor
     how: Given
+
+    @property
+    def weights(self) -> int:
+        return weights_of(self.network)
 
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:  # noqa: ARG002
         heard = Heard(
@@ -194,6 +200,10 @@ class _Guided:
     codec: Callable[[], Codec] | None
     _decoded: torch.Tensor | None = None
 
+    @property
+    def weights(self) -> int:
+        return weights_of(self.given["controlnet"].network)
+
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:
         if self.given.get("render_mask") is not None:
             raise UsageError("Uni3C is not told about masks; leave render_mask of uni3c_embeds away.")
@@ -223,6 +233,11 @@ class _Guided:
         if self._decoded is None:
             self._decoded = codec.decode_video(_latents(rendered)).to("cpu", torch.float16)
         return self._decoded
+
+
+def weights_of(network: nn.Module) -> int:
+    """Bytes of a network's weights."""
+    return sum(parameter.nbytes for parameter in network.parameters())
 
 
 def _latents(rendered: torch.Tensor) -> torch.Tensor:

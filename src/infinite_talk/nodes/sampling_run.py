@@ -14,6 +14,7 @@ from infinite_talk.denoise.noise import seeded
 from infinite_talk.denoise.sample import check_for_windows, iterations
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.start import Start
+from infinite_talk.denoise.views import views
 from infinite_talk.errors import UsageError
 from infinite_talk.memory import Work
 from infinite_talk.models.dit import DiTConfig
@@ -26,7 +27,7 @@ from infinite_talk.nodes.host import host
 from infinite_talk.nodes.longvideo import plan_of, talking_clips
 from infinite_talk.nodes.onevideo import guide_of, one_of
 from infinite_talk.nodes.voices import Speech, audio_scales, speech_of
-from infinite_talk.nodes.walking import Asked, ModelWalker, check_edit
+from infinite_talk.nodes.walking import Adapter, Asked, ModelWalker, check_edit
 from infinite_talk.progress import Clock, Phase
 from infinite_talk.rooms import Codec
 from infinite_talk.sampling import GuidanceChoice, Sampling
@@ -71,6 +72,8 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
         samples=samples is not None,
     )
     _check_prompts(asked.sampling)
+    worn = adapting.adapters_of(values, embeds, model, talk.size, talk.pictures, vae.codec)
+    asked = replace(asked, adapters=worn)
     work = work_of(asked, talk.size, talk.frames, len(speech.features), texts)
     work = replace(work, motion=min(talk.motion, talk.frames), windows=len(plan.windows))
     clock = _clock(
@@ -80,8 +83,6 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
         "A talking video (%s) of %d frames in %d windows of %d, %d steps each.",
         *(talk.mode, plan.length, len(plan.windows), talk.frames, asked.sampler.steps),
     )
-    worn = adapting.adapters_of(values, embeds, model, talk.size, talk.pictures, vae.codec)
-    asked = replace(asked, adapters=worn)
     with ModelWalker(
         model, vae, work, asked, clock.step, tell=partial(_told, clock), nag=texts.nag
     ) as walker:
@@ -113,13 +114,13 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
     clock.phase(Phase.SAMPLING)
     noise = seeded(asked.seed)(window, guide.latent_shape)
     start = Start(noise) if samples is None else samples.start(noise)
-    work = work_of(asked, one.size, window.frames, len(guide.speech), texts)
     prompts = texts.prompts if len(texts.prompts) > 1 else ()
     asked = replace(
         asked,
         adapters=adapting.adapters_of(values, embeds, model, one.size, None, None),
         noise_state=None if samples is None else samples.state,
     )
+    work = work_of(asked, one.size, window.frames, len(guide.speech), texts)
     _log.info("One latent %s in %d steps.", guide.latent_shape, asked.sampler.steps)
     tell = partial(_told, clock)
     with ModelWalker(
@@ -305,7 +306,20 @@ def work_of(asked: Asked, size: Size, frames: int, people: int, texts: Texts) ->
         people=people,
         texts=len(texts.prompts) + 1,
         remembered=remembered_streams(asked.cache, len(branches)),
+        put=put_on(asked.sampling, asked.adapters),
+        beside=float(sum(adapter.weights for adapter in asked.adapters)),
+        views=max(1, len(views(asked.sampling, 0, asked.sampler.steps, latent_frames(frames)))),
     )
+
+
+def put_on(sampling: Sampling, adapters: Sequence[Adapter]) -> float:
+    """Streams of tokens that are held while a block works, for what is put on the passes; rounded up.
+
+    Enhance-A-Video copies queries and keys of a few heads and has weights between frames; NAG a second answer and the
+    guided one in float32; an adapter its tokens, its state or its answer, and a copy in the making.
+    """
+    enhance, nag = 0.5 * (sampling.enhance is not None), 2.0 * (sampling.nag is not None)
+    return enhance + nag + 2.0 * len(adapters)
 
 
 def _tile(talk: Talk) -> int:

@@ -46,6 +46,11 @@ def _hear_nothing(_notes: Sequence[str]) -> None:
 class Adapter(Protocol):
     """Something that a run puts on the passes of each window."""
 
+    @property
+    def weights(self) -> int:
+        """Bytes of its network's weights."""
+        ...
+
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:
         """What it puts on the passes of one window."""
         ...

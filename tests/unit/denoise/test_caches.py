@@ -12,7 +12,9 @@ from infinite_talk.denoise.caches import SkipCount, StepCache, skip_note, step_c
 from infinite_talk.denoise.denoiser import Plain, Question
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.denoise.loop import denoise
+from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.request import Compat, EasyCache, MagCache, TeaCache
+from infinite_talk.sampling import GuidanceChoice, Sampling, ScheduleChoice, Share
 from tests.unit.denoise.test_loop import sampler, some_guide, tiny_transformer
 
 STEPS = 9
@@ -216,3 +218,21 @@ def test_easycache_survives_a_model_that_answers_nothing() -> None:
     )
     assert skips.take() == {"cond": 0}
     assert math.isfinite(float(latent.sum()))
+
+
+@each_cache
+def test_the_branch_without_a_face_is_skipped_with_the_others_and_remembers_for_itself(name: str) -> None:
+    """Where the face's scale acts in some steps only, a memory that missed a step is not used."""
+    guided = GuidanceChoice(text=(3.0,), face=(2.0,), face_share=Share(start=0.0, end=0.7))
+    rule = Sampler.of_sampling(
+        Sampling(schedule=ScheduleChoice(name="euler", steps=STEPS, shift=3.0), guidance=guided)
+    )
+    transformer, skips, guide = tiny_transformer(), SkipCount(), some_guide()
+    cache = step_cache(Plain(transformer), rule, CACHES[name], skips)
+    found = denoise(cache, rule, guide, noise_for(guide, 0))
+    taken = skips.take()
+    assert taken["cond"] == taken["drop_text"] >= taken["drop_face"] > 0
+    assert found.isfinite().all()
+    nothing = step_cache(Plain(transformer), rule, replace(CACHES[name], threshold=0.0))
+    exact = denoise(Plain(transformer), rule, guide, noise_for(guide, 0))
+    assert torch.equal(denoise(nothing, rule, guide, noise_for(guide, 0)), exact)

@@ -384,7 +384,7 @@ def running_out(rooms: Rooms, monkeypatch: pytest.MonkeyPatch, times: int) -> sc
         seen[0] += 1
         if window.index == 1 and left[0]:
             left[0] -= 1
-            raise torch.OutOfMemoryError("no memory")
+            raise torch.OutOfMemoryError("CUDA out of memory")
         return found
 
     monkeypatch.setattr(ModelWalker, "walked", walk)
