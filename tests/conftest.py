@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from PIL import Image
 
@@ -24,6 +25,12 @@ settings.load_profile("project")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Here, since pytest reads options before it looks into ``tests/browser``."""
     parser.addoption("--screenshots", metavar="FOLDER", help="keep the pictures that tests/browser takes")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
 
 
 @pytest.fixture(autouse=True)

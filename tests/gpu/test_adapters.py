@@ -16,10 +16,7 @@ from tests.unit import tiny_dit
 from tests.unit.adapters import nets, run
 
 DEVICE = torch.device("cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(autouse=True)

@@ -20,10 +20,7 @@ from infinite_talk.settings import Attention
 from tests.attention import Case, errors, model_cases, strided
 
 CUDA = torch.device("cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 EXACT = {torch.float16: 2e-3, torch.bfloat16: 6e-3}
 CASES = [
     *model_cases(tokens_per_frame=1560, frames=3, heads=40, head_dim=128),

@@ -9,10 +9,7 @@ import torch
 
 from infinite_talk.frontends.cli.main import run
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 QUICK = ("bench", "--model", "14b", "--repeats", "3", "--seconds-warm-up", "0.2", "--seconds-ceiling", "0.2")
 
 

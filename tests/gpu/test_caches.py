@@ -23,10 +23,7 @@ DEVICE = torch.device("cuda")
 WIDE: DiTConfig = replace(
     CONFIG, dim=256, ffn_dim=512, num_heads=2, freq_dim=256
 )  # heads of 128, as fused kernels want
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 each_cache = pytest.mark.parametrize("name", CACHES)
 
 

@@ -14,10 +14,7 @@ from infinite_talk.ops import codec
 from infinite_talk.ops.codec import HOPPER, HOPPER_DOUBLED, Tiling
 
 DEVICE = torch.device("cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 hopper = pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0),
     reason="tilings are for an H100 or H200",

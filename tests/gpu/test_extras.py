@@ -25,10 +25,7 @@ from tests.unit.tiny_dit import CONFIG, GRID, TIMES, inputs, latent, model, nois
 
 DEVICE = torch.device("cuda")
 TOKENS = GRID[0] * GRID[1] * GRID[2] // 4
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def on(device: torch.device, net: WanTransformer, name: str) -> Extras:

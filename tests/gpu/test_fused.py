@@ -17,10 +17,7 @@ from infinite_talk.ops.rope import rotate
 from tests.fused import Tokens, apart, plain
 
 CUDA = torch.device("cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 BOUND = {torch.bfloat16: 3e-3, torch.float16: 4e-4, torch.float32: 1e-6}
 NARROW = 0.03
 """Of rounding to three bits of mantissa."""

@@ -12,10 +12,7 @@ from infinite_talk.rooms import Rooms
 from tests.unit import tiny
 from tests.unit.test_generate import request
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def _on_gpu(dtype: torch.dtype) -> Rooms:

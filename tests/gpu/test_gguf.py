@@ -12,10 +12,7 @@ from tests.dialects import random_blocks
 
 DEVICE = torch.device("cuda")
 KINDS = sorted(FORMATS)
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def packed(kind: str, rows: int, columns: int) -> Packed:

@@ -16,10 +16,7 @@ from tests.unit.lora.files import Random, merged_by_hand, plain_model, random_lo
 from tests.unit.tiny_dit import CONFIG, TIMES, inputs, latent
 
 DEVICE = torch.device("cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 KINDS = [kind for kind in Quantization if kind is not Quantization.GGUF]
 
 

@@ -19,10 +19,7 @@ from infinite_talk.types import Guide
 from tests.unit.denoise.test_loop import some_guide, tiny_transformer
 
 DEVICE = torch.device("cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def on_gpu(guide: Guide) -> Guide:

@@ -24,10 +24,7 @@ from infinite_talk.nodes.host import Host, hosted
 from infinite_talk.settings import Device, Settings
 from infinite_talk.types import Size
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 WORK = Work(size=Size(64, 64), frames=17, motion=5, steps=2)
 
 

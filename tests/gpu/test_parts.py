@@ -12,10 +12,7 @@ from infinite_talk.weights.builder import build
 from tests.parts import PARTS, Part, packed, random_weights
 
 DEVICE = torch.device("cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 IDS = torch.tensor([[5, 9, 3, 1], [7, 1, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
 

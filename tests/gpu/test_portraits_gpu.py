@@ -9,10 +9,7 @@ import torch
 
 from training.portraits import babble, identities, poses, render
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def test_seeds_give_the_same_people_and_pictures_on_both_devices():

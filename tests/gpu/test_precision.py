@@ -17,10 +17,7 @@ from infinite_talk.weights.builder import build
 from infinite_talk.weights.precision import POLICIES, Policy, capability_of, policy_for
 
 DEVICE = torch.device("cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 FAST = [policy for policy in POLICIES.values() if policy.needs is not None]
 PACKING = [policy for policy in MEASURED if policy.format is not None]
 # Two heads of 128, one of the published widths of a feed-forward layer.

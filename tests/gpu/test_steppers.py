@@ -11,10 +11,7 @@ from infinite_talk.denoise.schedules.entries import ENTRIES
 from infinite_talk.sampling import ScheduleChoice
 from tests.gpu.test_no_waiting import forbidden_to_wait
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def walked(name: str, device: str) -> torch.Tensor:

@@ -19,10 +19,7 @@ from infinite_talk.weights.precision import POLICIES
 from infinite_talk.weights.reader import TensorFiles
 from tests.unit.tiny_dit import CONFIG, TIMES, inputs, latent, model
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 CONFIG_6 = replace(CONFIG, dim=96, ffn_dim=192, num_layers=6)
 KINDS = [
     Quantization.DISABLED,

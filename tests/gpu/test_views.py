@@ -16,10 +16,7 @@ from infinite_talk.sampling import ContextWindows, GuidanceChoice, Sampling, Sch
 from infinite_talk.types import Guide
 from tests.unit.denoise.test_loop import some_guide, tiny_transformer
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 LONG = some_guide(frames=33)
 
 
