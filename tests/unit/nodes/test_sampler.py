@@ -340,6 +340,52 @@ def test_nag_leads_away_from_its_text(rooms: Rooms):
         alone(rooms, text_embeds={**away, "nag_params": {"nag_skale": 5.0}})
 
 
+def test_the_negative_picture_is_seen_with_the_negative_prompt(rooms: Rooms):
+    clip, other = (scenes.noise(1, 5, scenes.CONFIG.clip_dim, seed=seed) for seed in (50, 51))
+    one, two, same = (
+        alone(
+            rooms,
+            cfg=2.0,
+            steps=1,
+            image_embeds={**empty(), "clip_context": clip, "negative_clip_context": no},
+        )
+        for no in (None, other, clip)
+    )
+    assert torch.equal(one, same) and not torch.allclose(one, two, atol=1e-3)
+    unguided = {**empty(), "clip_context": clip, "negative_clip_context": other}
+    assert torch.equal(
+        alone(rooms, image_embeds=unguided), alone(rooms, image_embeds={**empty(), "clip_context": clip})
+    )
+
+
+def test_an_original_is_what_a_mask_brings_back_and_travels_on(rooms: Rooms):
+    original, mask = scenes.noise(1, 16, 5, *GRID, seed=41), torch.zeros(1, *GRID)
+    samples = {**source(), "noise_mask": mask, "original_image": original}
+    found, _ = WanVideoSampler().process(**scenes.arguments(rooms, image_embeds=empty(), samples=samples))
+    assert torch.allclose(found["samples"], original, atol=1e-5)
+    assert torch.equal(found["original_image"], original)
+
+
+def test_noise_between_steps_goes_on_from_a_generator(rooms: Rooms):
+    states = [torch.Generator().manual_seed(seed).get_state() for seed in (1, 1, 2)]
+    one, again, other = (
+        alone(rooms, scheduler="lcm", samples={**source(), "generator_state": state}) for state in states
+    )
+    assert torch.equal(one, again) and not torch.allclose(one, other, atol=1e-3)
+
+
+def test_given_latents_with_a_share_of_noise_are_clean_in_the_end(rooms: Rooms):
+    given = scenes.noise(1, 16, 1, *GRID, seed=40)
+    embeds = {**empty(), "extra_latents": [{"samples": given, "index": 0}]}
+    clean, noisy = (
+        alone(rooms, scheduler="flowmatch_pusa", image_embeds={**embeds, "pusa_noise_multipliers": factor})
+        for factor in (0.0, 0.5)
+    )
+    euler = alone(rooms, image_embeds=embeds, sigmas=[1.0, 0.75, 0.0], scheduler="euler")
+    assert torch.equal(clean[:, :, :1], given) and torch.equal(noisy[:, :, :1], given)
+    assert not torch.equal(clean, noisy) and not torch.equal(clean, euler)
+
+
 def test_given_latents_are_clean_at_their_place(rooms: Rooms):
     given = scenes.noise(1, 16, 1, *GRID, seed=40)
     embeds = {**empty(), "extra_latents": [{"samples": given, "index": -1}]}
