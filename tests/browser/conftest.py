@@ -17,7 +17,7 @@ from .studio import Studio
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 pytest.importorskip("gradio", reason="the extra web is not installed")
 
-from .visitor import Visitor, chromium_path, launch  # noqa: E402 - needs playwright
+from .visitor import Crowd, Visitor, chromium_path, launch  # noqa: E402 - needs playwright
 
 Visit = Callable[..., Visitor]
 
@@ -32,6 +32,11 @@ def browser() -> Iterator[object]:
         running = launch(driver, path)
         yield running
         running.close()
+
+
+@pytest.fixture(scope="package")
+def crowd(browser: object) -> Crowd:
+    return Crowd(browser)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="package")
@@ -52,12 +57,12 @@ def studio(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def visit(browser: object, studio: Studio, pictures: Path) -> Iterator[Visit]:
+def visit(crowd: Crowd, studio: Studio, pictures: Path) -> Iterator[Visit]:
     """Calls open pages. At the end none of them may have asked another host, or broken a script or the server."""
     visitors: list[Visitor] = []
 
     def arrive(path: str = "/", **options: object) -> Visitor:
-        visitors.append(Visitor.arrive(browser, studio.url + path, pictures, **options))  # type: ignore[arg-type]
+        visitors.append(Visitor.arrive(crowd, studio.url + path, pictures, **options))  # type: ignore[arg-type]
         return visitors[-1]
 
     yield arrive

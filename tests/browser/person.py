@@ -66,6 +66,19 @@ class Person:
             field.get_by_role("button", name=re.compile("^(Clear|清除|清空)")).first.click()
         field.locator("input[type=file]").first.set_input_files(file)
 
+    def sample(self, what: str) -> None:
+        """Take the sample ``picture`` or ``voice``, and wait until it has been looked at."""
+        self.button(f"sample_{what}").click()
+        self.sees(f"{what}_ok")
+
+    def order(self, **options: str) -> None:
+        """Fill in options of a video, as small as can be unless they say otherwise, and press the button."""
+        self.button("advanced").click()
+        small = {"size": "64x64!", "steps": "1", "window_frames": "17", "motion_frames": "5"}
+        for name, value in (small | options).items():
+            self.field(name).fill(value)
+        self.button("make").click()
+
     def state(self, state: str, timeout: int = FINISHING) -> None:
         """Wait until the job that is shown in Create is in ``state``."""
         expect(self.page.locator(f"#status .it-state-{state}").first).to_be_visible(timeout=timeout)

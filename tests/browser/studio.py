@@ -10,10 +10,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-STARTING = 60.0
+from infinite_talk.jobs import Job
+from infinite_talk.jobs.desk import Desk
+
+STARTING = 120.0
 """Seconds until a server that does not answer is given up."""
 
 
@@ -28,18 +32,34 @@ class Studio:
 
     @classmethod
     def start(cls, folder: Path) -> Studio:
-        port, log = _free_port(), folder / "server.log"
-        command = [sys.executable, "-m", "infinite_talk", "serve"]
-        command += ["--port", str(port), "--data-dir", str(folder / "data")]
-        # No configuration of the user, and threads enough for one model only.
-        environment = os.environ | {"XDG_CONFIG_HOME": str(folder / "none"), "OMP_NUM_THREADS": "1"}
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                command, stdout=out, stderr=out, env=environment, start_new_session=True
-            )
-        studio = cls(f"http://127.0.0.1:{port}", folder / "data", process, log)
+        port = _free_port()
+        studio = cls(f"http://127.0.0.1:{port}", folder / "data", _serve(folder, port), folder / "server.log")
         studio._wait()
         return studio
+
+    def kill(self) -> None:
+        """As when the machine loses its power: the server and its workers at once, with no last words."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """After ``kill``: at the same address, on the same folder."""
+        self.process = _serve(self.data.parent, int(self.url.rsplit(":", 1)[1]))
+        self._wait()
+
+    @contextlib.contextmanager
+    def desk(self) -> Iterator[Desk]:
+        """The store of the running server, used beside it as the command line does."""
+        desk = Desk.open(self.data)
+        try:
+            yield desk
+        finally:
+            desk.close()
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All that were ordered, newest first, as they are stored."""
+        with self.desk() as desk:
+            return desk.list()
 
     def _wait(self) -> None:
         limit = time.monotonic() + STARTING
@@ -62,6 +82,15 @@ class Studio:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def _serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "infinite_talk", "serve"]
+    command += ["--port", str(port), "--data-dir", str(folder / "data")]
+    # No configuration of the user, and threads enough for one model only.
+    environment = os.environ | {"XDG_CONFIG_HOME": str(folder / "none"), "OMP_NUM_THREADS": "1"}
+    with (folder / "server.log").open("ab") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
 
 
 def _free_port() -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import httpx
 import pytest
 from playwright.sync_api import expect
 
-from . import media
+from . import media, orders
 from .person import FINISHING, Person
 
 
@@ -17,26 +15,12 @@ def finished(studio, tmp_path_factory):
     """Two small videos, made over the HTTP interface; their ids."""
     voice = media.voice(tmp_path_factory.mktemp("voices"), 0.6)
     with httpx.Client(base_url=studio.url, timeout=60) as client:
-        made = [_order(client, voice, seed) for seed in (7, 8)]
-        until = time.monotonic() + FINISHING / 1000
-        while time.monotonic() < until:
-            states = [client.get(f"/v1/videos/{video}").json()["status"] for video in made]
-            if set(states) <= {"completed", "failed"}:
-                break
-            time.sleep(0.3)
-    assert states == ["completed", "completed"]
-    return made
-
-
-def _order(client: httpx.Client, voice, seed: int) -> str:
-    files = {
-        "input_reference": ("portrait.png", media.PORTRAIT.read_bytes(), "image/png"),
-        "audio": ("voice.wav", voice.read_bytes(), "audio/wav"),
-    }
-    fields = {"prompt": f"number {seed}", "size": "64x64", "num_inference_steps": "1", "seed": str(seed)}
-    answer = client.post("/v1/videos", data=fields, files=files)
-    assert answer.status_code < 300, answer.text
-    return answer.json()["id"]
+        made = [
+            orders.order(client, voice, f"number {seed}", seed=str(seed), **orders.SMALL) for seed in (7, 8)
+        ]
+        orders.until_finished(client, made)
+        yield made
+        orders.remove_all(client)
 
 
 def test_the_gallery_plays_and_gives_settings_back(visit, finished):
@@ -76,3 +60,21 @@ def test_a_video_is_measured(visit, finished):
     expect(visitor.page.locator("#quality_said .it-empty")).to_have_count(0, timeout=FINISHING)
     expect(visitor.page.locator("#quality_said [role=alert]")).to_have_count(0)
     visitor.picture("quality-measured")
+
+
+def test_deleting_asks_first(visit, finished, studio):
+    """Who says no keeps the video; who says yes has deleted it and its files."""
+    visitor = visit()
+    person = Person(visitor)
+    person.tab("gallery")
+    card = visitor.page.locator(".it-gallery .it-job").filter(has_text="number 8")
+    said = []
+    visitor.page.once("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    card.locator('[data-act="delete"]').click()
+    assert said == [person.say("confirm_delete")] and len(studio.jobs()) >= 2
+    expect(card).to_have_count(1)
+    visitor.page.once("dialog", lambda dialog: dialog.accept())
+    card.locator('[data-act="delete"]').click()
+    expect(card).to_have_count(0)
+    assert finished[1] not in {job.id for job in studio.jobs()}
+    assert not (studio.data / "jobs" / finished[1]).exists()

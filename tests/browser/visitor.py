@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
 # Without a sandbox, since tests may run as root. The others keep Chromium itself from calling home, which would look
 # as if the page did; without a proxy, what leaves the machine is refused and seen.
@@ -21,9 +22,13 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-proxy-server",
+    # A microphone that beeps once a second, and nobody who has to allow it.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 )
 PATIENCE = 60_000
 """Milliseconds until something that should appear is given up; nothing waits that long when all is well."""
+expect.set_options(timeout=PATIENCE)
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
@@ -38,12 +43,42 @@ def launch(playwright: Playwright, path: str) -> Browser:
 
 
 @dataclass
+class Crowd:
+    """Profiles of a browser, used again: with what they have fetched and compiled, a page opens much faster."""
+
+    browser: Browser
+    idle: dict[object, list[BrowserContext]] = field(default_factory=dict)
+
+    def profile(self, language: str, size: tuple[int, int]) -> BrowserContext:
+        """One that nobody uses now; nothing is remembered in it that a page could ask for."""
+        if waiting := self.idle.get((language, size)):
+            return waiting.pop()
+        width, height = size
+        context = self.browser.new_context(
+            locale=language,
+            viewport={"width": width, "height": height},
+            has_touch=size == PHONE,
+            is_mobile=size == PHONE,
+            reduced_motion="reduce",
+            accept_downloads=True,
+            permissions=["microphone"],
+        )
+        context.set_default_timeout(PATIENCE)
+        return context
+
+    def back(self, context: BrowserContext, language: str, size: tuple[int, int]) -> None:
+        context.clear_cookies()
+        self.idle.setdefault((language, size), []).append(context)
+
+
+@dataclass
 class Visitor:
     """A page in a profile of its own (nothing is shared with other visitors)."""
 
     page: Page
     url: str
     pictures: Path
+    give_back: Callable[[], None]
     asked: list[str] = field(default_factory=list)
     """Addresses of all requests, also those that failed."""
     faults: list[str] = field(default_factory=list)
@@ -52,7 +87,7 @@ class Visitor:
     @classmethod
     def arrive(
         cls,
-        browser: Browser,
+        crowd: Crowd,
         url: str,
         pictures: Path,
         *,
@@ -60,23 +95,18 @@ class Visitor:
         dark: bool = False,
         size: tuple[int, int] = DESKTOP,
     ) -> Visitor:
-        width, height = size
-        context = browser.new_context(
-            locale=language,
-            color_scheme="dark" if dark else "light",
-            viewport={"width": width, "height": height},
-            has_touch=size == PHONE,
-            is_mobile=size == PHONE,
-            reduced_motion="reduce",
-            accept_downloads=True,
-        )
-        context.set_default_timeout(PATIENCE)
-        visitor = cls(context.new_page(), url, pictures)
-        context.on("request", lambda request: visitor.asked.append(request.url))
-        context.on("response", visitor._answered)
+        context = crowd.profile(language, size)
+        visitor = cls(context.new_page(), url, pictures, lambda: crowd.back(context, language, size))
+        visitor.lights(dark)
+        visitor.page.on("request", lambda request: visitor.asked.append(request.url))
+        visitor.page.on("response", visitor._answered)
         visitor.page.on("pageerror", lambda error: visitor.faults.append(f"script: {error}"))
         visitor.page.goto(url)
         return visitor
+
+    def lights(self, dark: bool) -> None:
+        """What the system of this person says: dark or light."""
+        self.page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
 
     def _answered(self, response: object) -> None:
         status, url = response.status, response.url  # type: ignore[attr-defined]
@@ -101,4 +131,6 @@ class Visitor:
         return path
 
     def leave(self) -> None:
-        self.page.context.close()
+        self.page.evaluate("localStorage.clear()")
+        self.page.close()
+        self.give_back()

@@ -76,7 +76,7 @@ MEASURED = {
     ],
     "shortcomings": [],
 }
-PANELS = Panels(None, None, None, None)
+PANELS = Panels(None, None, None)
 
 
 def test_a_measurement_in_words_and_pictures():
@@ -84,7 +84,7 @@ def test_a_measurement_in_words_and_pictures():
     assert "correlation 0.71, lag +80 ms" in html
     assert "correlation 0.80, lag -40 ms" in html
     assert "At most 3.5, at the end 3.5; above 2.3 it is noticed" in html
-    assert "2 windows, 3 s each on average" in html
+    assert "Windows: 2, 3 s each on average" in html
     assert "At most 2.0 GB" in html
     assert html.count("it-seam") == 6  # two in each of three charts
     assert "嘴形跟得上语音" in charts(PANELS, "zh", MEASURED)

@@ -168,7 +168,7 @@ class Known:
 
 
 def panels(**profiles: Settings) -> Panels:
-    return Panels(Known(**profiles), None, Settings(model=Path("/own"), crf=20), None)
+    return Panels(Known(**profiles), None, Settings(model=Path("/own"), crf=20))
 
 
 def test_a_profile_is_found_by_its_name_and_default_may_be_changed():

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import string
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from infinite_talk import AudioLayout, Request, Settings, Speaker
-from infinite_talk.frontends.web import finding
-from infinite_talk.frontends.web import panels as room
 from infinite_talk.frontends.web.panels import Panels
 from infinite_talk.jobs.adviser import Forecasted
 
@@ -23,9 +19,6 @@ REQUEST = Request(
 
 class Findings:
     """Two recordings of 2 and 3 seconds, and a picture that will be 640x480."""
-
-    def __init__(self, _checker) -> None:
-        pass
 
     def picture(self, _path, _size):
         return SimpleNamespace(output_width=640, output_height=480)
@@ -41,12 +34,11 @@ class Adviser:
 
 
 @pytest.mark.parametrize(("layout", "seconds"), [(AudioLayout.TOGETHER, 3.0), (AudioLayout.IN_TURN, 5.0)])
-def test_an_estimate_is_of_the_size_and_length_that_were_found(monkeypatch, layout, seconds):
-    monkeypatch.setattr(room, "Findings", Findings)
+def test_an_estimate_is_of_the_size_and_length_that_were_found(layout, seconds):
     desk = SimpleNamespace(store=SimpleNamespace(profiles=lambda: {"fast": Settings(crf=1)}))
     adviser = Adviser()
-    panels = Panels(desk, adviser, Settings(), None)
-    found = panels.estimate(replace(REQUEST, audio_layout=layout, steps=3), "fast")
+    panels = Panels(desk, adviser, Settings())
+    found = panels.estimate(replace(REQUEST, audio_layout=layout, steps=3), "fast", Findings())
     assert adviser.asked == (3, 1, "640x480!", seconds)
     assert (found.width, found.height, found.video_seconds, found.seconds, found.memory) == (
         640,
@@ -55,15 +47,3 @@ def test_an_estimate_is_of_the_size_and_length_that_were_found(monkeypatch, layo
         60.0,
         9e9,
     )
-
-
-def test_every_text_is_there_in_both_languages_with_the_same_places():
-    import tomllib
-
-    text = files(finding.__package__).joinpath("texts_panels.toml").read_text(encoding="utf-8")
-    for key, entry in tomllib.loads(text).items():
-        assert set(entry) == {"en", "zh"}, key
-        places = [
-            {name for _, name, _, _ in string.Formatter().parse(entry[one]) if name} for one in ("en", "zh")
-        ]
-        assert places[0] == places[1] or key.startswith("error_"), key

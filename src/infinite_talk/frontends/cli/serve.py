@@ -287,7 +287,7 @@ def _add_page(app: FastAPI, desk: Desk, checker: Any, limits: Limits) -> None:  
         uploads=uploads_of(desk.folder.root), checker=checker, max_upload=limits.upload_bytes
     )
     base = desk.store.profiles().get(DEFAULT, Settings())
-    options = Panels(desk, Adviser(), base, checker).added_to(options)
+    options = Panels(desk, Adviser(), base).added_to(options)
     mount(app, build(desk, options), options)
 
 

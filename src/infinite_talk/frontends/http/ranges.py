@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from infinite_talk.frontends.http.envelope import Refusal, answer_of
+from infinite_talk.frontends.naming import disposition
 
 _PIECE = 256 * 1024
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE)
@@ -77,7 +78,7 @@ async def file_answer(
         request: GET or HEAD.
         path: the file.
         kind: its media type.
-        name: under which a browser saves it; ASCII.
+        name: under which a browser saves it; any text.
         headers: more of them.
 
     Raises:
@@ -92,7 +93,7 @@ async def file_answer(
             "last-modified": formatdate(state.st_mtime, usegmt=True),
             "accept-ranges": "bytes",
             "cache-control": "private, no-cache",
-            "content-disposition": f'inline; filename="{name}"',
+            "content-disposition": disposition(name),
             "x-content-type-options": "nosniff",
             **(headers or {}),
         }

@@ -19,6 +19,7 @@ from infinite_talk.frontends.http.envelope import CONFLICT, Refusal, documented
 from infinite_talk.frontends.http.orders import key_of, order, remix
 from infinite_talk.frontends.http.ranges import file_answer
 from infinite_talk.frontends.http.resource import VideoDeleted, VideoList, VideoResource
+from infinite_talk.frontends.naming import video_name
 from infinite_talk.jobs import Job, State
 
 DELETION = 2.0
@@ -201,7 +202,7 @@ async def _content(request: Request, context: Context, job: Job, variant: Varian
         if video is None or not video.is_file():
             raise FileNotFoundError
         path, kind, ending = await in_thread(_variant, context, job, video, variant)
-        return await file_answer(request, path, kind=kind, name=f"{job.id}{ending}")
+        return await file_answer(request, path, kind=kind, name=video_name(job, ending))
     except FileNotFoundError:
         raise Refusal(410, "This video is not kept any longer.", code="expired") from None
 

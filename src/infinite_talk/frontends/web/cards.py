@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from infinite_talk.frontends.naming import video_name
 from infinite_talk.frontends.web.telling import duration, error_text, number
 from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs import Job, State
@@ -70,7 +71,7 @@ class Cards:
 
     def download(self, job: Job) -> str:
         return (
-            f'<a class="it-act" href="{self._videos}/{job.id}/content" download="{escape(_file_name(job))}">'
+            f'<a class="it-act" href="{self._videos}/{job.id}/content" download="{escape(video_name(job))}">'
             f"{self.say('download')}</a>"
         )
 
@@ -147,12 +148,6 @@ def acts_of(job: Job) -> tuple[str, ...]:
             return ("show", "reuse", "delete")
         case _:
             return ("show", "retry", "reuse", "delete")
-
-
-def _file_name(job: Job) -> str:
-    """A name for the file on the visitor's disk: their title, without what file systems dislike."""
-    safe = "".join(c if c.isalnum() or c in " -_." else "_" for c in job.order.title.strip())[:60].strip(" .")
-    return f"{safe or job.id}.mp4"
 
 
 ACTS = """

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from infinite_talk import AudioLayout, Distilled, InfiniteTalkError
+from infinite_talk import AudioLayout, InfiniteTalkError
 from infinite_talk.frontends.presets import Preset
+from infinite_talk.frontends.web import choices as choices_of
 from infinite_talk.frontends.web.cards import Cards
+from infinite_talk.frontends.web.events import QUIETLY, page_load, with_request
 from infinite_talk.frontends.web.files import file_field, voice_field
-from infinite_talk.frontends.web.form import CACHES, Form
+from infinite_talk.frontends.web.form import Form
 from infinite_talk.frontends.web.language import language_of
 from infinite_talk.frontends.web.making import Maker, trim_of
 from infinite_talk.frontends.web.telling import told
 from infinite_talk.jobs import Job
-from infinite_talk.jobs.desk import DEFAULT
-
-QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-"""For handlers: no endpoint for programs (they have the HTTP interface), and no veil over what is shown."""
-
 
 TO_RESULT = """(...values) => {
   const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
@@ -57,7 +53,7 @@ def build(maker: Maker) -> Create:
             result = _result(maker)
     ordered = {name: fields[name] for name in Form.names()} | maker.more
     _connect_files(maker, ordered, found)
-    _connect_estimate(maker, ordered, estimate, complaint)
+    _connect_estimate(maker, ordered, estimate, complaint, seen)
     _connect_job(maker, ordered, make, complaint, result, job, seen)
     return Create(ordered, job, result.timer)
 
@@ -105,7 +101,13 @@ def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:
     fields["layout"] = gr.Radio(
         choices("voices", AudioLayout), value=AudioLayout.TOGETHER.value, label=label("voices_order")
     )
-    gr.Radio(choices("draw", ("first", "second")), value="first", label=label("draw_for"), elem_id="draw_for")
+    gr.Radio(
+        choices("draw", ("first", "second")),
+        value="first",
+        label=label("draw_for"),
+        interactive=True,  # Gradio turns off what no handler reads; this is read by the page's script
+        elem_id="draw_for",
+    )
     with gr.Row():
         for name in ("box_first", "box_second"):
             fields[name] = gr.Textbox(
@@ -137,64 +139,11 @@ def _order(maker: Maker, fields: dict[str, Any]) -> tuple[gr.HTML, gr.HTML, gr.B
             choices("preset", Preset), value=Preset.BALANCED.value, label=label("preset"), elem_id="preset"
         )
         with gr.Accordion(label("advanced"), open=False, elem_id="advanced"):
-            _options(maker, fields)
+            choices_of.build(maker, fields)
         estimate = gr.HTML(elem_id="estimate", padding=True)
         complaint = gr.HTML(elem_id="complaint")
         make = gr.Button(label("make"), variant="primary", size="lg", elem_id="make")
     return estimate, complaint, make
-
-
-def _options(maker: Maker, fields: dict[str, Any]) -> None:
-    label, texts = maker.texts.label, maker.texts
-    fields["negative_prompt"] = gr.Textbox("", label=label("negative_prompt"), lines=2)
-    fields["title"] = gr.Textbox("", label=label("settings_title"), max_lines=1, max_length=200)
-    fields["profile"] = gr.Dropdown(
-        _profiles(maker), value="", label=label("profile"), info=label("profile_help"), elem_id="profile"
-    )
-    page_load()(lambda: gr.update(choices=_profiles(maker)), None, fields["profile"], **QUIETLY)
-    with gr.Row():
-        fields["size"] = gr.Textbox(
-            "", label=label("size"), info=label("size_help"), max_lines=1, min_width=150
-        )
-        fields["seed"] = _number(texts, "seed", 42, "seed_help", precision=0)
-        fields["steps"] = _number(texts, "steps", 0, "steps_help", precision=0)
-        fields["shift"] = _number(texts, "shift", 0, "default_help")
-        fields["text_guidance"] = _number(texts, "text_guidance", 0, "guidance_help")
-        fields["audio_guidance"] = _number(texts, "audio_guidance", 0, "guidance_help")
-        fields["window_frames"] = _number(texts, "window_frames", 0, "frames_help", precision=0)
-        fields["motion_frames"] = _number(texts, "motion_frames", 0, "frames_help", precision=0)
-        fields["max_frames"] = _number(texts, "max_frames", 0, "max_frames_help", precision=0)
-    fields["scheduler"] = gr.Textbox("", label=label("scheduler"), info=label("scheduler_help"), max_lines=1)
-    with gr.Row():
-        caches = [(label("none_chosen"), ""), *((kind.__name__, name) for name, kind in CACHES.items())]
-        fields["step_cache"] = gr.Dropdown(
-            caches, value="", label=label("step_cache"), info=label("step_cache_help"), min_width=150
-        )
-        few = [(label("none_chosen"), ""), *((str(name), str(name)) for name in Distilled)]
-        fields["distilled"] = gr.Dropdown(
-            few, value="", label=label("distilled"), info=label("distilled_help"), min_width=150
-        )
-    fields["colour_strength"] = gr.Slider(0, 1, value=1, step=0.05, label=label("colour_strength"))
-    fields["scene_cuts"] = gr.Checkbox(False, label=label("scene_cuts"))
-    if maker.options.more is not None:
-        maker.more.update(maker.options.more.build())
-
-
-def _profiles(maker: Maker) -> list[tuple[Any, str]]:
-    """What can be chosen: the settings of the tab Models, by name."""
-    names = sorted(name for name in maker.desk.store.profiles() if name != DEFAULT)
-    return [(maker.texts.label("profile_default"), ""), *((name, name) for name in names)]
-
-
-def _number(texts: Any, name: str, value: float, help: str, precision: int | None = None) -> gr.Number:  # noqa: ANN401, A002
-    return gr.Number(
-        value,
-        label=texts.label(name),
-        info=texts.label(help),
-        precision=precision,
-        min_width=150,
-        elem_id=name,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +211,14 @@ def _waiting(maker: Maker, language: str) -> str:
     return f'<p class="it-dim" role="status">{maker.texts.html(language, "checking")}</p>'
 
 
-def _connect_estimate(maker: Maker, fields: dict[str, Any], estimate: gr.HTML, complaint: gr.HTML) -> None:
-    def guess(*values: Any, request: gr.Request) -> tuple[str, str]:  # noqa: ANN401 - of all fields
-        return maker.estimate(values, language_of(request)), ""
+def _connect_estimate(
+    maker: Maker, fields: dict[str, Any], estimate: gr.HTML, complaint: gr.HTML, seen: gr.State
+) -> None:
+    def guess(*values: Any, request: gr.Request) -> str:  # noqa: ANN401 - of all fields
+        return maker.estimate(values, language_of(request))
+
+    def guess_afresh(*values: Any, request: gr.Request) -> tuple[str, str]:  # noqa: ANN401 - of all fields
+        return guess(*values, request=request), ""
 
     said = {
         "picture",
@@ -279,38 +233,10 @@ def _connect_estimate(maker: Maker, fields: dict[str, Any], estimate: gr.HTML, c
     }
     events = [fields[name].change for name in Form.names() if name in said] + [fields["size"].blur]
     events.append(page_load())
-    gr.on(
-        events,
-        _with_request(guess),
-        list(fields.values()),
-        [estimate, complaint],
-        trigger_mode="always_last",
-        concurrency_limit=None,
-        **QUIETLY,
-    )
-
-
-def page_load() -> Any:  # noqa: ANN401 - an event of Gradio
-    """The event of a visitor's coming, of the page that is being built."""
-    page = gr.context.Context.root_block
-    assert page is not None, "called outside of a page"
-    return page.load
-
-
-def _with_request(handler: Any) -> Any:  # noqa: ANN401 - a function
-    """Gradio hands a request to a parameter that is annotated with it, and looks at positional ones only."""
-
-    if isgeneratorfunction(handler):
-
-        def follow(request: gr.Request, *values: Any) -> Any:  # noqa: ANN401 - as the handler
-            yield from handler(*values, request=request)
-
-        return follow
-
-    def handle(request: gr.Request, *values: Any) -> Any:  # noqa: ANN401 - as the handler
-        return handler(*values, request=request)
-
-    return handle
+    late: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last", "concurrency_limit": None}
+    gr.on(events, with_request(guess_afresh), list(fields.values()), [estimate, complaint], **late)
+    # How many videos are before the next one changes when one's own begins, grows and ends.
+    seen.change(with_request(guess), list(fields.values()), estimate, **late)
 
 
 def _connect_job(
@@ -347,7 +273,7 @@ def _connect_job(
 
     now = {**QUIETLY, "concurrency_limit": None}
     handed_in = make.click(
-        _with_request(submit), list(fields.values()), [job, complaint], concurrency_limit=None, **QUIETLY
+        with_request(submit), list(fields.values()), [job, complaint], concurrency_limit=None, **QUIETLY
     )
     handed_in.then(look, [job, seen], shown, js=TO_RESULT, **now)
     job.change(look_afresh, [job], shown, **now)

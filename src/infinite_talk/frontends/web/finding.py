@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from html import escape
 from pathlib import Path
 from threading import Lock
@@ -27,7 +28,7 @@ class Findings:
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
-        self._known: OrderedDict[Hashable, Any] = OrderedDict()
+        self._known: OrderedDict[Hashable, Future[Any]] = OrderedDict()
         self._lock = Lock()
 
     def picture(self, path: Path, size: str | None = None) -> PictureFacts:
@@ -52,16 +53,21 @@ class Findings:
         )
 
     def _once(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """The answer to a question, asked by whoever comes first; the others wait. Refusals are not kept."""
         with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-                return cast(T, self._known[key])
-        answer = ask()
-        with self._lock:
-            self._known[key] = answer
+            known = self._known.get(key)
+            answer: Future[Any] = known or self._known.setdefault(key, Future())
+            self._known.move_to_end(key)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        return answer
+        if known is None:
+            try:
+                answer.set_result(ask())
+            except BaseException as error:
+                with self._lock:
+                    self._known.pop(key, None)
+                answer.set_exception(error)
+        return cast(T, answer.result())
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

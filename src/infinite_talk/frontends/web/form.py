@@ -21,6 +21,7 @@ from infinite_talk import (
     UsageError,
 )
 from infinite_talk.frontends.presets import Preset
+from infinite_talk.frontends.web.samplers import SCHEDULERS
 
 CACHES = {"teacache": TeaCache, "magcache": MagCache, "easycache": EasyCache}
 
@@ -188,6 +189,8 @@ def fields_of(request: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str,
     for name, speaker in zip(("box_first", "box_second"), speakers, strict=False):
         box = speaker.get("box") if isinstance(speaker, Mapping) else None
         found[name] = _box_text(box) if isinstance(box, Mapping) else ""
+    if found["scheduler"] not in SCHEDULERS:
+        found["scheduler"] = ""
     if found["layout"] not in {layout.value for layout in AudioLayout}:
         found["layout"] = empty.layout
     preset = extra.get("preset")

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from infinite_talk import InfiniteTalkError, Request
 from infinite_talk.frontends.web.cards import ACTS, Cards
-from infinite_talk.frontends.web.create import QUIETLY, Create
+from infinite_talk.frontends.web.create import Create
+from infinite_talk.frontends.web.events import QUIETLY
 from infinite_talk.frontends.web.files import file_field
 from infinite_talk.frontends.web.form import fields_of
 from infinite_talk.frontends.web.language import language_of

@@ -136,7 +136,7 @@ class Maker:
 
     def _guess(self, form: Form, request: Request, settings: Settings | str) -> Estimate:
         if self.options.estimate is not None:
-            return self.options.estimate(request, settings)
+            return self.options.estimate(request, settings, self.findings)
         assert form.picture is not None and form.voice is not None
         picture = self.findings.picture(form.picture, size_of(form))
         start, end = trim_of(form)

@@ -9,6 +9,7 @@ from typing import Any
 
 import infinite_talk
 from infinite_talk import Request, Settings
+from infinite_talk.frontends.web.finding import Findings
 from infinite_talk.jobs.checking import Checker
 
 _EMBEDDED = Path(infinite_talk.__file__).parent / "bundled" / "embedded"
@@ -56,8 +57,8 @@ class PageOptions:
     """Folder of files that came over the page. Nothing else is ever read for a visitor, and all of it is served."""
     checker: Checker = field(default_factory=Checker)
     """Opens dropped files, in a process of its own."""
-    estimate: Callable[[Request, Settings | str], Estimate] | None = None
-    """Time and memory of a request; ``None``: only its size and length are told."""
+    estimate: Callable[[Request, Settings | str, Findings], Estimate] | None = None
+    """Time and memory of a request, of what was found in its files; ``None``: only its size and length are told."""
     more: More | None = None
     """Further options of a video."""
     videos: str = "/v1/videos"

@@ -127,4 +127,13 @@
     for (const person of ["first", "second"]) outline(frame, person, open);
   };
   setInterval(() => { refresh(); follow(); }, 1000);
+
+  // Does the server answer? Said at once when it does not, and until it does. What was filled in stays.
+  const said = (there) => document.querySelectorAll(".it-offline").forEach((note) => { note.hidden = there; });
+  const ask = async () => {
+    const there = document.hidden || await fetch("/health", { cache: "no-store" }).then(() => true, () => false);
+    said(there);
+    setTimeout(ask, there ? 4000 : 1000);
+  };
+  setTimeout(ask, 4000);
 })();

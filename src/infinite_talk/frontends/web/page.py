@@ -13,14 +13,14 @@ from fastapi import FastAPI
 from infinite_talk.frontends.web import create, gallery, waiting
 from infinite_talk.frontends.web.door import guard
 from infinite_talk.frontends.web.early import put_early
+from infinite_talk.frontends.web.events import QUIETLY
 from infinite_talk.frontends.web.finding import ROOT
 from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.options import PageOptions
 from infinite_talk.frontends.web.texts import LANGUAGES, Texts
+from infinite_talk.frontends.web.uploads import keep_swept
 from infinite_talk.jobs.desk import Desk
 
-DAY = 86_400
-"""Seconds after which an upload goes that nobody has handed in; what was handed in lies in its job's folder."""
 WAITING = 400
 """Events of all visitors that may wait at a time."""
 AT_ONCE = 16
@@ -34,9 +34,7 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
     os.environ["GRADIO_TEMP_DIR"] = str(options.uploads.resolve())
     maker = Maker(desk, options)
     label = maker.texts.label
-    with gr.Blocks(
-        title="Infinite Talk", analytics_enabled=False, delete_cache=(DAY // 24, DAY), fill_width=False
-    ) as page:
+    with gr.Blocks(title="Infinite Talk", analytics_enabled=False, fill_width=False) as page:
         gr.HTML(_head(maker.texts), elem_id="head")
         said = gr.HTML(elem_id="said")
         timer = gr.Timer(2 * options.every, active=False)
@@ -61,9 +59,9 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
 
 def _keep_time(timer: gr.Timer, queue: gr.Tab, others: Sequence[gr.Tab]) -> None:
     """Let the queue's timer run while the queue is looked at."""
-    queue.select(lambda: gr.Timer(active=True), None, timer, concurrency_limit=None, **create.QUIETLY)
+    queue.select(lambda: gr.Timer(active=True), None, timer, concurrency_limit=None, **QUIETLY)
     for tab in others:
-        tab.select(lambda: gr.Timer(active=False), None, timer, concurrency_limit=None, **create.QUIETLY)
+        tab.select(lambda: gr.Timer(active=False), None, timer, concurrency_limit=None, **QUIETLY)
 
 
 def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
@@ -94,6 +92,7 @@ def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
     # Not as ``css``: Gradio would put its container before every rule, and some of ours look at the document.
     put_early(app, ROOT, f"<style>{_own('style.css')}</style><script>{_own('page.js')}</script>")
     guard(app, ROOT, options.uploads)
+    keep_swept(app, options.uploads)
 
 
 def theme() -> gr.themes.Base:
@@ -143,7 +142,11 @@ def _head(texts: Texts) -> str:
         f'<button type="button" data-language="{language}" lang="{language}">{name}</button>'
         for language, name in LANGUAGES.items()
     )
+    offline = "".join(
+        f'<span lang="{language}">{texts.say(language, "offline_note")}</span>' for language in LANGUAGES
+    )
     return (
+        f'<div class="it-offline" role="alert" hidden>{offline}</div>'
         f'<header class="it-head"><div class="it-spread"><h1>Infinite Talk</h1><p>{motto}</p></div>'
         f'<div class="it-pills">{languages}'
         f'<button type="button" data-theme-switch>{theme_button}</button></div></header>'

@@ -14,7 +14,6 @@ from infinite_talk.frontends.web.options import Estimate, PageOptions, Section
 from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs import Job, State
 from infinite_talk.jobs.adviser import Adviser, ModelFile
-from infinite_talk.jobs.checking import Checker
 from infinite_talk.jobs.desk import DEFAULT, Desk
 
 QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
@@ -31,7 +30,6 @@ class Panels:
     adviser: Adviser
     base: Settings
     """The server's own settings: models folders, limits, and the model of orders that name no profile."""
-    checker: Checker
     videos: str = "/v1/videos"
     """Where the HTTP interface serves jobs, as seen from the browser."""
 
@@ -93,14 +91,13 @@ class Panels:
 
     # Estimates
 
-    def estimate(self, request: Request, settings: Settings | str) -> Estimate:
-        """Time and memory of a request, its media looked at by the checker; for ``PageOptions.estimate``.
+    def estimate(self, request: Request, settings: Settings | str, look: Findings) -> Estimate:
+        """Time and memory of a request; for ``PageOptions.estimate``.
 
         Raises:
             InfiniteTalkError: what is wrong with the media, or why the run does not fit.
         """
         chosen = self.settings(settings) if isinstance(settings, str) else settings
-        look = Findings(self.checker)
         source = request.image or request.video
         assert source is not None, "the form asks for a picture first"
         picture = look.picture(source, request.size)

@@ -10,7 +10,7 @@ import gradio as gr
 
 from infinite_talk import InfiniteTalkError
 from infinite_talk.frontends.web.cards import ACTS, Cards
-from infinite_talk.frontends.web.create import QUIETLY
+from infinite_talk.frontends.web.events import QUIETLY
 from infinite_talk.frontends.web.language import language_of
 from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.telling import alert, error_text
