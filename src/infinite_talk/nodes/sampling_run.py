@@ -87,7 +87,7 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
     )
     clock = _clock(len(plan.windows), asked, model, said, first=begin[0])
     _log.info(
-        "A talking video (%s) of %d frames in %d windows of %d, %d steps each.",
+        "A talking video (%s): %d frames, windows: %d of %d frames, %d steps each.",
         *(talk.mode, plan.length, len(plan.windows), talk.frames, asked.sampler.steps),
     )
     with ModelWalker(

@@ -183,6 +183,12 @@ def test_each_parameter_has_an_effect(
     assert (changed - base).abs().max() > (1e-6 if name in POSITIONS else 1e-3)
 
 
+def test_every_parameter_is_among_those_that_are_changed():
+    files = {"unianimate_poses", "fantasytalking_embeds", "uni3c_embeds"}  # test_adapting.py: they need models
+    wanted = inspect.signature(WanVideoSampler.process).parameters.keys() - {"self", "model"} - files
+    assert wanted <= {name.split(" ")[0] for name in (*CHANGES, *UNCHANGED)}
+
+
 UNCHANGED: dict[str, Args] = {
     "feta outside its share": {"feta_args": {"weight": 5.0, "start_percent": 0.9}},
     "slg at cfg 1": {"slg_args": {"blocks": "0"}},
