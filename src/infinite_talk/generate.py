@@ -13,6 +13,7 @@ from infinite_talk.conditioning import References, encode, guide_for
 from infinite_talk.conditioning.speech import speech_frames
 from infinite_talk.denoise.caches import SkipCount, skip_note, step_cache
 from infinite_talk.denoise.denoiser import Denoiser, Plain
+from infinite_talk.denoise.frame_times import KnowingMotion
 from infinite_talk.denoise.loop import walk
 from infinite_talk.denoise.noise import NoiseSource, ahead, seeded, step_noise
 from infinite_talk.denoise.sampler import Sampler
@@ -48,7 +49,7 @@ def generate(
 ) -> Generator[Clip]:
     """Let the portrait speak: yield finished clips, window by window, in order. ``request`` is resolved."""
     plan = plan_for(source, request)
-    sampler, noise = Sampler.of(request), noise or seeded(request.seed)
+    sampler, noise = Sampler.of(request, rooms.width), noise or seeded(request.seed)
     clock = Clock(listen, len(plan.windows), sampler.steps, first=start.window, runs=rooms.runs)
     clock.phase(Phase.ENCODING)
     conditioning = encode(source, plan, request, rooms, partial(clock.phase, Phase.ENCODING))
@@ -108,6 +109,8 @@ def denoiser_for(
     denoiser: Denoiser = (plain := Plain(transformer, batched=rooms.batch_branches))
     if request.step_cache is not None:
         denoiser = step_cache(plain, sampler, request.step_cache, skips)
+    if sampler.by_frame:
+        denoiser = KnowingMotion(denoiser, transformer, sampler.steps)
     strengths = varying_strengths(transformer)
     return denoiser if strengths is None else WithStrengths(denoiser, strengths)
 

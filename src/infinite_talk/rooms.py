@@ -172,6 +172,8 @@ class Rooms:
     """The guidance branches of a step are one batch, or follow one another."""
     vae_tile: int | None = None
     """Side in pixels of the tiles in which the codec works; ``None``: whole frames."""
+    width: int = 5120
+    """Of the transformer's stream: 5120 is 14B."""
 
     def using(self, model: M | Resident[M]) -> AbstractContextManager[M]:
         """Have ``model`` on the device for as long as the block lasts."""

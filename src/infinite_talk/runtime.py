@@ -141,8 +141,11 @@ class Runtime:
         Raises:
             OutOfMemoryError: there is none.
         """
+        return self.lower_for(plan, self._work(request, source, windows))
+
+    def lower_for(self, plan: MemoryPlan, work: Work) -> MemoryPlan:
+        """``lower`` for who has no request."""
         self._free()
-        work = self._work(request, source, windows)
         try:
             return replan(
                 plan,
@@ -181,7 +184,12 @@ class Runtime:
 
     def _sizes(self) -> ModelSizes:
         how = self.how
-        return sizes_of(self.model, how.policy, how.dtype, how.device, fused=how.fused, codec=how.codec)
+        return sizes_of(
+            *(self.model, how.policy, how.dtype, how.device),
+            fused=how.fused,
+            codec=how.codec,
+            joined=how.products.fuse_qkv,
+        )
 
     def _limit(self) -> float:
         """Bytes that tensors may take on the device."""
@@ -242,6 +250,7 @@ class Runtime:
             decode_frames=plan.decode_frames,
             vae_tile=plan.vae_tile,
             batch_branches=plan.batch_branches,
+            width=self.model.parts[Part.TRANSFORMER].config.dim,
         )
 
     def _say(self, note: str) -> None:

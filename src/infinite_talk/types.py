@@ -153,6 +153,7 @@ class Guide:
     speech: torch.Tensor  # (P, F, 5, K, D speech)
     token_masks: torch.Tensor  # (P + 1, H, W)
     motion: torch.Tensor  # (16, motion latents, H, W): held fixed while denoising
+    negative_image: torch.Tensor | None = None  # (257, D image): beside the negative prompt; None: image
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

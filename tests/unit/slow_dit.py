@@ -28,13 +28,23 @@ def slow_pass(
         x = slow_block(block, i, x, e0, condition, extras)
         if extras.after is not None and (more := extras.after(i)) is not None:
             x = x + more
-    return net.head_forward(x, e, condition)
+    if extras.times is None:
+        return net.head_forward(x, e, condition)
+    own = [e, *(other for other, _ in extras.times.others)]
+    whole = [net.head_forward(x, one, condition) for one in own]
+    frames = [whole[number][:, :, t : t + 1] for t, number in enumerate(extras.times.of_frame)]
+    return torch.cat(frames, dim=2)
 
 
 def slow_block(block: Block, i: int, x: Tensor, e0: Tensor, condition: Condition, extras: Extras) -> Tensor:
     own, eps = condition.blocks[i], block.config.eps
     frames, pixels = condition.grid[0], condition.grid[1] * condition.grid[2]
-    shift, scale, gate, shift2, scale2, gate2 = (block.modulation + e0).unsqueeze(2).unbind(1)
+    by_token = e0[:, :, None]  # (B, 6, 1, D)
+    if extras.times is not None:
+        times = [e0, *(other.expand_as(e0) for _, other in extras.times.others)]
+        by_frame = torch.stack([times[number] for number in extras.times.of_frame], dim=2)
+        by_token = by_frame.repeat_interleave(pixels, dim=2)  # (B, 6, N, D)
+    shift, scale, gate, shift2, scale2, gate2 = (block.modulation[:, :, None] + by_token).unbind(1)
     update, maps = slow_self(block, i, layer_norm(x, eps) * (1 + scale) + shift, condition, extras)
     x = x + update * gate
     h = layer_norm(x, block.norm3.eps, block.norm3.weight, block.norm3.bias)

@@ -12,6 +12,7 @@ from infinite_talk.models.dit import (
     AddedAttention,
     Everywhere,
     Extras,
+    FrameTimes,
     KeysValues,
     Nag,
     PromptChunks,
@@ -20,7 +21,7 @@ from infinite_talk.models.dit import (
     techniques,
 )
 from infinite_talk.models.dit.extras import begin_alike
-from infinite_talk.models.dit.techniques import between_frames, cut_at_shares, normalised, share_of, shares
+from infinite_talk.models.dit.techniques import between_frames, cut_between, normalised, share_of, shares
 from infinite_talk.ops.attention import eager, sdpa
 from infinite_talk.ops.pieces import cuts_of
 from infinite_talk.sampling import NormalisedAttention
@@ -79,6 +80,9 @@ def extras_of(name: str, net: WanTransformer) -> Extras:
             return Extras(chunks=PromptChunks(parts=2, texts=(text(net, 33), text(net, 34))))
         case "apart":
             return Extras(chunks=PromptChunks(parts=2, apart=True))
+        case "times":
+            others = (net.embed_time(torch.zeros(1)), net.embed_time(torch.tensor([300.0])))
+            return Extras(times=FrameTimes(of_frame=(1, 0, 2), others=others))
     everything = [extras_of(one, net) for one in NAMES[:-1]]
     return Extras(
         enhance=everything[0].enhance,
@@ -90,10 +94,24 @@ def extras_of(name: str, net: WanTransformer) -> Extras:
         heard=everything[6].heard,
         attention=None,
         chunks=replace(everything[8].chunks, apart=True),
+        times=everything[10].times,
     )
 
 
-NAMES = ["enhance", "skip", "nag", "speech", "tokens", "after", "heard", "attention", "texts", "apart", "all"]
+NAMES = [
+    "enhance",
+    "skip",
+    "nag",
+    "speech",
+    "tokens",
+    "after",
+    "heard",
+    "attention",
+    "texts",
+    "apart",
+    "times",
+    "all",
+]
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +245,7 @@ def test_shares_are_whole_frames_and_pieces_keep_to_them(
     assert sum(lengths) == frames
     assert max(lengths) - min(lengths) <= 1
     assert lengths == sorted(lengths, reverse=True)
-    cuts = cut_at_shares(cuts_of(frames, 4, at_once), grid, count)
+    cuts = cut_between(cuts_of(frames, 4, at_once), shares(grid, count))
     assert [row for cut in cuts for row in range(cut.start, cut.stop)] == list(range(4 * frames))
     for cut in cuts:
         _, share = share_of(cut, grid, count)

@@ -79,12 +79,12 @@ class Plain:
     def condition(self, guide: Guide, branch: Branch) -> Condition:
         # What the window before has left is let go before more is made.
         self._batches.clear()
-        self._shared.keep_only(
-            [guide.text, guide.negative, guide.image, guide.speech, guide.token_masks, guide.reference]
-        )
+        picture = guide.image if guide.negative_image is None else guide.negative_image
+        told = (guide.text, guide.negative, guide.image, picture)
+        self._shared.keep_only([*told, guide.speech, guide.token_masks, guide.reference])
         return self.transformer.condition(
             text=[guide.text if branch.has_text else guide.negative],
-            image=guide.image[None],
+            image=(guide.image if branch.has_text else picture)[None],
             # "No speech" is one silent person, however many are in the picture.
             speech=guide.speech[None] if branch.has_speech else None,
             token_masks=guide.token_masks,

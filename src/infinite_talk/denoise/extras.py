@@ -91,7 +91,7 @@ def _both(one: Extras, other: Extras) -> Extras:
         return one
     if one.alike(NOTHING):
         return other
-    for name in ("enhance", "nag", "chunks"):
+    for name in ("enhance", "nag", "chunks", "times"):
         if getattr(one, name) is not None and getattr(other, name) is not None:
             raise ValueError(f"two sources of {name} for one pass")
     return Extras(
@@ -104,6 +104,7 @@ def _both(one: Extras, other: Extras) -> Extras:
         heard=one.heard + other.heard,
         attention={**(one.attention or {}), **(other.attention or {})} or None,
         chunks=one.chunks or other.chunks,
+        times=one.times or other.times,
     )
 
 

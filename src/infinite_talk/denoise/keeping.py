@@ -55,17 +55,34 @@ class NoisedMotion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pinned:
-    """Latents that are given, clean at all times, from some latent frame on."""
+    """Latents that are given, from some latent frame on: clean at all times, or with a share of the noise (Pusa)."""
 
     known: torch.Tensor  # (16, n, h, w)
     first: int
     """Their first latent frame; negative: counted from the end."""
+    multiplier: float = 0.0
+    """Of the noise of the moment so much is added, the same noise in each step; 0 is clean."""
+    noisy_steps: int | None = None
+    """In how many of the first steps; ``None``: all."""
+    noise: torch.Tensor | None = None  # (16, T, h, w): has to be there for a multiplier
 
-    def __call__(self, latent: torch.Tensor, step: int, sigma: float) -> torch.Tensor:  # noqa: ARG002
-        frames = latent.shape[1]
+    def __call__(self, latent: torch.Tensor, step: int, sigma: float) -> torch.Tensor:
+        places, known = self.places(latent.shape[1]), self.known
+        known = known[:, : len(places)]
+        if factor := self.factor(step + 1):
+            assert self.noise is not None, "given with the multiplier"
+            some = self.noise[:, places.start : places.stop].to(known)
+            known = noised(known, some, min(1.0, factor * sigma))
+        return torch.cat([latent[:, : places.start], known, latent[:, places.stop :]], dim=1)
+
+    def places(self, frames: int) -> range:
+        """Which latent frames of a window of so many they are."""
         first = self.first % frames
-        after = min(frames, first + self.known.shape[1])
-        return torch.cat([latent[:, :first], self.known[:, : after - first], latent[:, after:]], dim=1)
+        return range(first, min(frames, first + self.known.shape[1]))
+
+    def factor(self, step: int) -> float:
+        """The multiplier as it is in a step."""
+        return self.multiplier if self.noisy_steps is None or step < self.noisy_steps else 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

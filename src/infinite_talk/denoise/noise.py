@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from infinite_talk.denoise.steppers import StepNoise
+from infinite_talk.errors import UsageError
 from infinite_talk.types import Window
 
 
@@ -100,22 +101,24 @@ def free_noise(
     return repeated
 
 
-class Drawn:
-    """A noise source with a memory: each window's noise follows that of the window before from one generator.
+def carried_on(state: torch.Tensor) -> StepNoise:
+    """The noise between steps from a generator that another program has left in ``state``, in the order of asking.
 
-    The node pack's way. Its state can travel in a dictionary of samples to another sampler, which goes on from there.
+    Raises:
+        UsageError: this is no state of a torch generator on the CPU.
     """
+    generator = torch.Generator("cpu")
+    try:
+        generator.set_state(state)
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(
+            "generator_state of samples is no state of a torch.Generator on the CPU; leave it out."
+        ) from error
+    drawn: dict[int, torch.Tensor] = {}
 
-    def __init__(self, seed: int, state: torch.Tensor | None = None) -> None:
-        """``state``: where another generator stood; then ``seed`` is not used."""
-        self._generator = torch.Generator("cpu").manual_seed(seed % 2**64)
-        if state is not None:
-            self._generator.set_state(state)
+    def noise(step: int, shape: Sequence[int]) -> torch.Tensor:
+        if step not in drawn:
+            drawn[step] = torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
+        return drawn[step]
 
-    def __call__(self, window: Window, shape: Sequence[int]) -> torch.Tensor:  # noqa: ARG002 - the order tells
-        return torch.randn(tuple(shape), generator=self._generator, dtype=torch.float32)
-
-    @property
-    def state(self) -> torch.Tensor:
-        """Where it stands, for another one to go on from."""
-        return self._generator.get_state()
+    return noise

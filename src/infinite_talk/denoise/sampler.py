@@ -16,6 +16,9 @@ from infinite_talk.denoise.stepwise import Stepwise
 from infinite_talk.request import APG, Compat, Request
 from infinite_talk.sampling import Sampling, ScheduleChoice
 
+WIDTH = 5120
+"""Of the 14B transformer, where no other is known."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sampler:
@@ -33,8 +36,8 @@ class Sampler:
     _placed: dict[torch.device, tuple[torch.Tensor, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, request: Request) -> Sampler:
-        """The sampler of a resolved request (``presets.resolve``).
+    def of(cls, request: Request, width: int = WIDTH) -> Sampler:
+        """The sampler of a resolved request (``presets.resolve``), for a transformer of ``width``.
 
         Raises:
             UsageError: its scheduler is unknown, or does not have so many steps.
@@ -45,17 +48,17 @@ class Sampler:
         if request.scheduler is None:
             return cls(timesteps(request.steps, request.shift), *guided)
         choice = ScheduleChoice(name=request.scheduler, steps=request.steps, shift=request.shift)
-        schedule = schedule_of(choice)
+        schedule = schedule_of(choice, width)
         return cls(_with_end(schedule), *guided, schedule=schedule)
 
     @classmethod
-    def of_sampling(cls, sampling: Sampling) -> Sampler:
-        """The sampler of those who choose more than a request offers.
+    def of_sampling(cls, sampling: Sampling, width: int = WIDTH) -> Sampler:
+        """The sampler of those who choose more than a request offers, for a transformer of ``width``.
 
         Raises:
             UsageError: the schedule is unknown, or has no steps left.
         """
-        schedule = schedule_of(sampling.schedule)
+        schedule = schedule_of(sampling.schedule, width)
         guided = sampling.guidance
         return cls(
             _with_end(schedule),
@@ -85,6 +88,11 @@ class Sampler:
     def noise_scale(self) -> float:
         """Factor of the noise that a window starts from."""
         return 1.0 if self.schedule is None else self.schedule.noise_scale
+
+    @property
+    def by_frame(self) -> bool:
+        """Whether latent frames that are known are asked at a time of their own (``frame_times.py``)."""
+        return self.schedule is not None and self.schedule.by_frame
 
     def times_on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
         """The time of each step ``(1,)`` on a device: the same tensors in every window, so that what is made

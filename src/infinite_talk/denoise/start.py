@@ -21,6 +21,7 @@ class Start:
     add_noise: bool = False
     """``video`` is clean, and gets the noise of the first step; else it is taken as it is."""
     mask: torch.Tensor | None = None  # (1, T or 1, h, w) in 0..1: how much of the video may change
+    original: torch.Tensor | None = None  # (16, T, h, w): what the mask leaves alone; ``None``: the video
 
     def latent(self, sampler: Sampler) -> torch.Tensor:
         """``(16, T, h, w)``; with noise added ``sigma noise + (1 - sigma) video``, sigma being the first step's.
@@ -42,7 +43,8 @@ class Start:
         """``keep``, and before it what a mask leaves alone."""
         if self.mask is None or self.video is None:
             return keep
-        video, noise, mask = (part.to(device) for part in (self.video, self.noise, self.mask))
+        original = self.video if self.original is None else self.original
+        video, noise, mask = (part.to(device) for part in (original, self.noise, self.mask))
         own = Unmasked(video, noise, mask, sampler.steps)
         return All((own, keep))
 

@@ -91,12 +91,16 @@ def denoise_need(
     streams = float(at_once * tokens * config.dim * base)
     block = float(block_workspace(config, tokens, base, rows, people=work.people, fused=model.fused))
     block += linear_workspace(model, min(rows or tokens, tokens))
-    conditions = kept_bytes(model, work, kept=kept, batched=batched)
+    if model.joined and not model.packed:
+        # Queries and keys before their rotation: they lie in one product with the values, which stays.
+        block += 2.0 * min(rows or tokens, tokens) * config.dim * base
+    block += work.put * tokens * config.dim * base
+    conditions = work.views * kept_bytes(model, work, kept=kept, batched=batched)
     if batched:
         block *= work.branches
     # The time embedding widens its largest matrix to float32 while the tokens wait.
     time = 24.0 * config.dim**2
-    return Need(conditions + latents + streams, max(block, time))
+    return Need(conditions + latents + streams + work.beside, max(block, time))
 
 
 def kept_bytes(model: ModelSizes, work: Work, *, kept: bool, batched: bool = False) -> float:

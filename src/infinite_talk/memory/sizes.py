@@ -74,6 +74,8 @@ class ModelSizes:
     """Whether the transformer's operations are fused, as on GPUs with Triton."""
     disk: float = 0.0
     """Bytes of the model's files."""
+    joined: bool = False
+    """Whether queries, keys and values are one product (``Settings.fuse_qkv``); never of packed weights."""
 
     @property
     def packed(self) -> bool:

@@ -29,6 +29,12 @@ class Work:
     """Whether the transformer is still to be loaded: then text and speech are encoded before it takes its memory."""
     remembered: int = 0
     """Streams of tokens that a step cache holds while the blocks work, see ``denoise/caches``."""
+    put: float = 0.0
+    """Streams of tokens that ``Extras`` hold while a block works, see ``nodes/sampling_run.py``."""
+    beside: float = 0.0
+    """Bytes of adapters' weights, which are on the device with the transformer."""
+    views: int = 1
+    """In how many ways a window is looked at in a step (``denoise/views.py``), each with conditions of its own."""
 
     @property
     def latents(self) -> int:

@@ -6,11 +6,12 @@ picture. Positions in a video are latent frames; a window of the MultiTalk loop 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from infinite_talk.denoise.adapters import GuideVideo, Heard, Poses, WindowExtras, fitted, frames_from
 from infinite_talk.denoise.guidance import Branch
@@ -18,7 +19,6 @@ from infinite_talk.errors import UsageError
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.nodes.declare import known_keys
 from infinite_talk.nodes.handles import WanModel
-from infinite_talk.nodes.longvideo import source_slice
 from infinite_talk.nodes.numbers import scales
 from infinite_talk.nodes.walking import Adapter
 from infinite_talk.rooms import Codec
@@ -51,14 +51,14 @@ def adapters_of(
     model: WanModel,
     size: Size,
     pictures: torch.Tensor | None,
-    codec: Codec | None,
+    codec: Callable[[], Codec] | None,
 ) -> tuple[Adapter, ...]:
     """The adapters that the arguments ask for.
 
     Args:
         pictures: ``(n, 3, H, W)``, the start images of the MultiTalk loop: one for each window, or with Uni3C the whole
             guide video.
-        codec: encodes them.
+        codec: gives what encodes them.
 
     Raises:
         UsageError: what an adapter needs is not connected.
@@ -104,6 +104,7 @@ class _Posed:
     model: WanModel
     size: Size
     _made: Poses | None = None
+    weights: int = 0  # some megabytes: two small stacks of convolutions
 
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:  # noqa: ARG002
         if self._made is None:
@@ -138,6 +139,10 @@ class _Listened:
     network: Any
     features: torch.Tensor
     how: Given
+
+    @property
+    def weights(self) -> int:
+        return weights_of(self.network)
 
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:  # noqa: ARG002
         heard = Heard(
@@ -182,13 +187,22 @@ def _face(given: Given, model: WanModel) -> _Listened:
     return _Listened(network, features, how)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Guided:
-    """Uni3C: in the MultiTalk loop it follows ``render_latent`` if there is one, else the batch of start images."""
+    """Uni3C: in the MultiTalk loop it follows ``render_latent`` if there is one, else the batch of start images.
+
+    There each window's frames are encoded anew: the first latent of a window stands for one frame, in the latents of
+    a long video only the first of all does.
+    """
 
     given: Given
     pictures: torch.Tensor | None
-    codec: Codec | None
+    codec: Callable[[], Codec] | None
+    _decoded: torch.Tensor | None = None
+
+    @property
+    def weights(self) -> int:
+        return weights_of(self.given["controlnet"].network)
 
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:
         if self.given.get("render_mask") is not None:
@@ -207,14 +221,29 @@ class _Guided:
     def _encoded(self, window: Window) -> torch.Tensor:
         """The guide in a window ``(16, t, h, w)``."""
         rendered = self.given.get("render_latent")
-        if rendered is not None:
-            latents: torch.Tensor = rendered[0] if rendered.dim() == 5 else rendered
-            return latents if self.pictures is None else source_slice(latents, window)
         if self.pictures is None or self.codec is None:
-            raise UsageError("uni3c_embeds has no render_latent: encode the guide video and connect it.")
-        return self.codec.encode_video(
-            frames_from(self.pictures.transpose(0, 1), window.start, window.frames)
-        )
+            if rendered is None:
+                raise UsageError("uni3c_embeds has no render_latent: encode the guide video and connect it.")
+            return _latents(rendered)
+        video = self.pictures.transpose(0, 1) if rendered is None else self._frames(rendered, self.codec())
+        return self.codec().encode_video(frames_from(video, window.start, window.frames))
+
+    def _frames(self, rendered: torch.Tensor, codec: Codec) -> torch.Tensor:
+        """The guide video ``(3, F, H, W)``, decoded once; in half of the bytes, since it may be long."""
+        if self._decoded is None:
+            self._decoded = codec.decode_video(_latents(rendered)).to("cpu", torch.float16)
+        return self._decoded
+
+
+def weights_of(network: nn.Module) -> int:
+    """Bytes of a network's weights."""
+    return sum(parameter.nbytes for parameter in network.parameters())
+
+
+def _latents(rendered: torch.Tensor) -> torch.Tensor:
+    """``(16, t, h, w)``, with or without a batch of one."""
+    latents: torch.Tensor = rendered[0] if rendered.dim() == 5 else rendered
+    return latents
 
 
 def tell(values: Given, portrait_embeds: Given | None, speaks: bool) -> Sequence[str]:

@@ -40,6 +40,7 @@ class Talk:
     tiled: bool
     rest: bool  # the transformer leaves while frames are decoded
     output: Path | None  # folder of the pictures; ``None``: the video stays in memory
+    negative_image: torch.Tensor | None = None  # (257, D): beside the negative prompt; ``None``: ``image``
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +60,13 @@ class Samples:
     latents: torch.Tensor  # (16, t, h, w)
     mask: torch.Tensor | None  # (1, t or 1, h, w) in 0..1: how much may change
     add_noise: bool  # mixed with the noise of the first step; else walked as they are
+    original: torch.Tensor | None = None  # (16, t, h, w): what the mask leaves alone; ``None``: ``latents``
+    state: torch.Tensor | None = None  # of a generator: the noise between the steps goes on from it
     idle: tuple[str, ...] = ()  # keys that say something here without an effect
 
     def start(self, noise: torch.Tensor) -> Start:
         """The start of one walk over all of it."""
-        return Start(noise, self.latents, self.add_noise, self.mask)
+        return Start(noise, self.latents, self.add_noise, self.mask, self.original)
 
 
 TALK_KEYS = (
@@ -79,12 +82,15 @@ TALK_KEYS = (
     "vae",
     "target_shape",
     "clip_context",
+    "negative_clip_context",
     "multitalk_mode",
     "output_path",
     "multitalk_embeds",
     "portrait_embeds",
     "extra_latents",
     "audio_guide_scale",
+    "pusa_noise_multipliers",
+    "pusa_noisy_steps",
 )
 
 
@@ -104,6 +110,11 @@ def talk_of(image_embeds: Embeds, kind: Mode, clip_dim: int) -> Talk:
         raise UsageError(
             "extra_latents have no place in the MultiTalk loop, whose windows begin with frames of their own. Use "
             "WanVideoImageToVideoEncode with them, or leave them away."
+        )
+    if image_embeds.get("pusa_noise_multipliers"):
+        raise UsageError(
+            "pusa_noise_multipliers are for extra_latents, which have no place in the MultiTalk loop, whose "
+            "motion frames are clean. Leave WanVideo Add Pusa Noise away."
         )
     if missing := [
         key
@@ -125,6 +136,7 @@ def talk_of(image_embeds: Embeds, kind: Mode, clip_dim: int) -> Talk:
         tiled=bool(image_embeds.get("tiled_vae", False)),
         rest=bool(image_embeds.get("force_offload", False)),
         output=Path(output) if output else None,
+        negative_image=negative_clip(image_embeds, clip_dim),
     )
 
 
@@ -184,6 +196,12 @@ def clip_features(clip: torch.Tensor | None, width: int) -> torch.Tensor:
             f"clip_embeds are {clip.shape[-1]} wide, the model takes {width}; use its CLIP encoder."
         )
     return clip.reshape(-1, width)
+
+
+def negative_clip(image_embeds: Embeds, width: int) -> torch.Tensor | None:
+    """CLIP features of the negative picture ``(L, D)``, which is seen with the negative prompt."""
+    given = image_embeds.get("negative_clip_context")
+    return None if given is None else clip_features(given, width)
 
 
 # Texts and latents
@@ -250,8 +268,9 @@ SAMPLES_KEYS = (
     "drop_last",
 )
 
-IDLE_KEYS = ("generator_state", "cache_states", "original_image")
-"""What the node pack carries from sampler to sampler: here nothing has to be carried."""
+IDLE_KEYS = ("cache_states", "latent_ovi_audio", "flashvsr_LQ_images")
+"""What the node pack carries from sampler to sampler without an effect here: a step cache begins anew in each run, and
+the others belong to other models."""
 
 
 def samples_of(samples: Embeds | None, grid: tuple[int, int], add_noise: bool) -> Samples | None:
@@ -269,16 +288,30 @@ def samples_of(samples: Embeds | None, grid: tuple[int, int], add_noise: bool) -
         raise UsageError(f"samples has the keys {listed(samples)}; its latents belong under 'samples'.")
     known_keys("samples", samples, SAMPLES_KEYS)
     found = samples["samples"]
-    latents = found[0] if found.dim() == 5 else found
-    if latents.dim() != 4 or latents.shape[0] != LATENT_CHANNELS or tuple(latents.shape[2:]) != grid:
-        raise UsageError(
-            f"samples are of the shape {tuple(found.shape)}; for this video they are (1, {LATENT_CHANNELS}, t, "
-            f"{grid[0]}, {grid[1]}). Encode a video of the same width and height."
-        )
+    latents = _latents(found, grid)
     mask = samples.get("noise_mask")
     idle = tuple(key for key in IDLE_KEYS if samples.get(key) is not None)
     masks = None if mask is None else _mask(mask, grid, latents.shape[1])
-    return Samples(latents.float(), masks, add_noise, idle)
+    original = samples.get("original_image")
+    return Samples(
+        latents,
+        masks,
+        add_noise,
+        None if original is None else _latents(original, grid),
+        samples.get("generator_state"),
+        idle,
+    )
+
+
+def _latents(given: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """``(16, t, h, w)`` float32, with or without a batch of one."""
+    latents = given[0] if given.dim() == 5 else given
+    if latents.dim() != 4 or latents.shape[0] != LATENT_CHANNELS or tuple(latents.shape[2:]) != grid:
+        raise UsageError(
+            f"samples are of the shape {tuple(given.shape)}; for this video they are (1, {LATENT_CHANNELS}, t, "
+            f"{grid[0]}, {grid[1]}). Encode a video of the same width and height."
+        )
+    return latents.float()
 
 
 def _mask(mask: torch.Tensor, grid: tuple[int, int], frames: int) -> torch.Tensor:

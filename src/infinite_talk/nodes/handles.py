@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
@@ -214,6 +214,11 @@ class WanModel:
         return int(self.opened.config.num_layers)
 
     @property
+    def width(self) -> int:
+        """Of the stream of tokens: tells the model's size."""
+        return int(self.opened.config.dim)
+
+    @property
     def device(self) -> torch.device:
         """Where it runs."""
         return self._runtime().how.device
@@ -255,18 +260,33 @@ class WanModel:
         runtime.model = replace(runtime.model, parts=_parts(self.opened, codec))
         return runtime.plan_for(replace(work, first=False))
 
+    def lower(self, plan: MemoryPlan, work: Work) -> MemoryPlan:
+        """A plan that needs less, after the memory ran out.
+
+        Raises:
+            OutOfMemoryError: there is none.
+        """
+        return self._runtime().lower_for(plan, replace(work, first=False))
+
+    def short_of_memory(self) -> AbstractContextManager[list[str]]:
+        """See ``Runtime.short_of_memory``."""
+        return self._runtime().short_of_memory()
+
     @contextmanager
-    def at_hand(self, work: Work, vae: Vae | None = None) -> Iterator[WanTransformer]:
+    def at_hand(
+        self, work: Work, vae: Vae | None = None, plan: MemoryPlan | None = None
+    ) -> Iterator[WanTransformer]:
         """The transformer on its device, for as long as the block lasts; it stays until ``release``.
 
         Args:
             work: one window, from which the memory is planned.
             vae: the codec that works in between.
+            plan: of ``plan`` or ``lower``, where there is one already.
 
         Raises:
             CapabilityError: it cannot fit.
         """
-        plan, runtime = self.plan(work, vae), self._runtime()
+        plan, runtime = plan or self.plan(work, vae), self._runtime()
         _log.info("%s runs on %s; %s", self.name, runtime.how, plan.reason)
         with (
             runtime.transformer(plan, _tell).at_hand() as transformer,

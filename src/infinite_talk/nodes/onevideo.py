@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,12 +13,15 @@ from infinite_talk.denoise.keeping import All, Keep, Pinned, nothing
 from infinite_talk.errors import UsageError
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.nodes.declare import known_keys, listed
-from infinite_talk.nodes.embeds import LATENT_CHANNELS, Texts, clip_features
+from infinite_talk.nodes.embeds import LATENT_CHANNELS, Texts, clip_features, negative_clip
+from infinite_talk.nodes.numbers import scales
 from infinite_talk.nodes.voices import Speech, people_masks
 from infinite_talk.plan.speech import REACH, speech_indices
 from infinite_talk.types import SPATIAL_STRIDE, TEMPORAL_STRIDE, Guide, Size, Window
 
 MASK_CHANNELS = 4
+MOST_NOISE = 100.0
+"""Largest of ``pusa_noise_multipliers``, as its node has it."""
 IMAGE_KEYS = (
     "image_embeds",
     "mask",
@@ -39,6 +42,8 @@ IMAGE_KEYS = (
     "multitalk_embeds",
     "portrait_embeds",
     "audio_guide_scale",
+    "pusa_noise_multipliers",
+    "pusa_noisy_steps",
     "vae",
 )
 TRAVELS = ("end_image", "has_ref", "drop_last")
@@ -51,8 +56,18 @@ class One:
 
     reference: torch.Tensor  # (20, T, h, w)
     image: torch.Tensor  # (L, D): CLIP features, perhaps none
+    negative_image: torch.Tensor | None  # (L, D): beside the negative prompt
     keep: Keep  # latents that are given
     travels: Mapping[str, Any]
+
+    def kept(self, noise: torch.Tensor, *, by_frame: bool) -> Keep:
+        """What is known of the latent; the multipliers of given latents act where frames have times of their own."""
+        several = self.keep.several if isinstance(self.keep, All) else (self.keep,)
+        pinned = [one for one in several if isinstance(one, Pinned)]
+        if not pinned:
+            return self.keep
+        factors = [one.multiplier if by_frame else 0.0 for one in pinned]
+        return All([replace(one, multiplier=f, noise=noise) for one, f in zip(pinned, factors, strict=True)])
 
     @property
     def size(self) -> Size:
@@ -78,7 +93,8 @@ def one_of(image_embeds: Mapping[str, Any], config: DiTConfig, device: torch.dev
     return One(
         _reference(image_embeds, config.in_dim - config.out_dim),
         clip_features(image_embeds.get("clip_context"), config.clip_dim),
-        _pinned(image_embeds.get("extra_latents"), device),
+        negative_clip(image_embeds, config.clip_dim),
+        _pinned(image_embeds, device),
         {key: image_embeds[key] for key in TRAVELS if image_embeds.get(key) is not None},
     )
 
@@ -106,16 +122,34 @@ def _reference(image_embeds: Mapping[str, Any], channels: int) -> torch.Tensor:
     return latents.float()
 
 
-def _pinned(extra: Any, device: torch.device) -> Keep:  # noqa: ANN401 - of a hand-made dict
+def _pinned(image_embeds: Mapping[str, Any], device: torch.device) -> Keep:
     """``extra_latents``: one or several of ``{"samples": (1, 16, n, h, w), "index": first latent frame}``."""
+    extra = image_embeds.get("extra_latents")
     entries = [extra] if isinstance(extra, Mapping) else list(extra or ())
+    factors = multipliers(image_embeds.get("pusa_noise_multipliers"), len(entries))
+    steps = int(image_embeds.get("pusa_noisy_steps", -1))
     keeps: list[Keep] = [
-        Pinned(entry["samples"].squeeze(0).to(device, torch.float32), int(entry.get("index", 0)))
-        for entry in entries
+        Pinned(
+            entry["samples"].squeeze(0).to(device, torch.float32),
+            int(entry.get("index", 0)),
+            multiplier=factor,
+            noisy_steps=None if steps < 0 else steps,
+        )
+        for entry, factor in zip(entries, factors, strict=True)
     ]
     if not keeps:
         return nothing
     return keeps[0] if len(keeps) == 1 else All(keeps)
+
+
+def multipliers(given: float | Sequence[float] | None, entries: int) -> tuple[float, ...]:
+    """``pusa_noise_multipliers``: one for each of the ``extra_latents``; the last one, or a number, holds for all.
+
+    Raises:
+        UsageError: one is negative.
+    """
+    found = scales("pusa_noise_multipliers", 0.0 if given is None else given, MOST_NOISE)
+    return tuple(found[min(number, len(found) - 1)] for number in range(entries))
 
 
 def guide_of(one: One, texts: Texts, speech: Speech | None, config: DiTConfig, device: torch.device) -> Guide:
@@ -132,6 +166,7 @@ def guide_of(one: One, texts: Texts, speech: Speech | None, config: DiTConfig, d
         speech=heard,
         token_masks=people_masks(None if speech is None else speech.places, people, one.size),
         motion=torch.zeros(LATENT_CHANNELS, 0, *one.reference.shape[2:]),
+        negative_image=one.negative_image,
     )
     return on_device(guide, device)
 
@@ -165,4 +200,5 @@ def on_device(guide: Guide, device: torch.device) -> Guide:
         speech=guide.speech.to(device),
         token_masks=guide.token_masks.to(device),
         motion=guide.motion.to(device),
+        negative_image=None if guide.negative_image is None else guide.negative_image.to(device),
     )

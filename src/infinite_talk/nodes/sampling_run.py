@@ -14,6 +14,7 @@ from infinite_talk.denoise.noise import seeded
 from infinite_talk.denoise.sample import check_for_windows, iterations
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.start import Start
+from infinite_talk.denoise.views import views
 from infinite_talk.errors import UsageError
 from infinite_talk.memory import Work
 from infinite_talk.models.dit import DiTConfig
@@ -26,8 +27,9 @@ from infinite_talk.nodes.host import host
 from infinite_talk.nodes.longvideo import plan_of, talking_clips
 from infinite_talk.nodes.onevideo import guide_of, one_of
 from infinite_talk.nodes.voices import Speech, audio_scales, speech_of
-from infinite_talk.nodes.walking import Asked, ModelWalker, check_edit
+from infinite_talk.nodes.walking import Adapter, Asked, ModelWalker, check_edit
 from infinite_talk.progress import Clock, Phase
+from infinite_talk.rooms import Codec
 from infinite_talk.sampling import GuidanceChoice, Sampling
 from infinite_talk.types import Size, latent_frames
 
@@ -70,23 +72,34 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
         samples=samples is not None,
     )
     _check_prompts(asked.sampling)
+    worn = adapting.adapters_of(values, embeds, model, talk.size, talk.pictures, vae.codec)
+    asked = replace(asked, adapters=worn)
     work = work_of(asked, talk.size, talk.frames, len(speech.features), texts)
     work = replace(work, motion=min(talk.motion, talk.frames), windows=len(plan.windows))
     opener = host().take
     take = None if opener is None else opener(plan, talk.size)
     begin = (0, None) if take is None else (take.finished, take.motion())
-    said = (*notes, *_notes_on(samples, asked), *(() if take is None else take.notes))
+    said = (
+        *notes,
+        *_notes_on(samples, asked),
+        *_idle_in_windows(samples),
+        *(() if take is None else take.notes),
+    )
     clock = _clock(len(plan.windows), asked, model, said, first=begin[0])
     _log.info(
-        "A talking video (%s) of %d frames in %d windows of %d, %d steps each.",
+        "A talking video (%s): %d frames, windows: %d of %d frames, %d steps each.",
         *(talk.mode, plan.length, len(plan.windows), talk.frames, asked.sampler.steps),
     )
-    codec = vae.codec(tile=_tile(talk) if talk.tiled else None)
-    worn = adapting.adapters_of(values, embeds, model, talk.size, talk.pictures, codec)
-    asked = replace(asked, adapters=worn)
     with ModelWalker(
         model, vae, work, asked, clock.step, tell=partial(_told, clock), nag=texts.nag
     ) as walker:
+
+        def codec() -> Codec:
+            """In the pieces of the current plan."""
+            plan = walker.plan
+            tile = _tile(talk) if talk.tiled and plan.vae_tile is None else plan.vae_tile
+            return vae.codec(tile=tile, frames=plan.decode_frames)
+
         clips = talking_clips(talk, speech, texts, samples, walker, codec, seeded(asked.seed), clock, begin)
         if take is not None:
             return to_take(clips, take)
@@ -106,20 +119,30 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
         )
     guide = guide_of(one, texts, speech, config, model.device)
     window = one.window
-    clock = _clock(1, asked, model, (*notes, *_notes_on(samples, asked)))
+    clock = _clock(1, asked, model, (*notes, *_notes_on(samples, asked), *_idle(embeds, asked)))
     clock.phase(Phase.SAMPLING)
     noise = seeded(asked.seed)(window, guide.latent_shape)
     start = Start(noise) if samples is None else samples.start(noise)
-    work = work_of(asked, one.size, window.frames, len(guide.speech), texts)
     prompts = texts.prompts if len(texts.prompts) > 1 else ()
-    asked = replace(asked, adapters=adapting.adapters_of(values, embeds, model, one.size, None, None))
+    asked = replace(
+        asked,
+        adapters=adapting.adapters_of(values, embeds, model, one.size, None, None),
+        noise_state=None if samples is None else samples.state,
+    )
+    work = work_of(asked, one.size, window.frames, len(guide.speech), texts)
     _log.info("One latent %s in %d steps.", guide.latent_shape, asked.sampler.steps)
     tell = partial(_told, clock)
     with ModelWalker(
         model, None, work, asked, clock.step, tell=tell, nag=texts.nag, prompts=prompts
     ) as walker:
-        walked = walker.walked(window, guide, start, one.keep)
+        keep = one.kept(noise.to(model.device), by_frame=asked.sampler.by_frame)
+        walked = walker.until_it_fits(lambda: walker.walked(window, guide, start, keep))
     found = {"samples": walked.latent[None].cpu(), "looped": asked.sampling.loop is not None, **one.travels}
+    if (
+        samples is not None and samples.mask is not None
+    ):  # what a next sampler with the mask has to leave alone
+        original = samples.latents if samples.original is None else samples.original
+        found["original_image"] = original[None].cpu()
     return found, {"samples": walked.estimate[None].cpu()}
 
 
@@ -179,9 +202,9 @@ def asked_of(
         speech_scale=1.0 if speech is None else speech.scale,
     )
     check_edit(sampling)
-    sampler, edit = Sampler.of_sampling(sampling), values["flowedit_args"]
+    sampler, edit = Sampler.of_sampling(sampling, model.width), values["flowedit_args"]
     assert sampler.schedule is not None
-    how: dict[str, Any] = {"title": model.name, "width": config.dim, "measured": model.defaults}
+    how: dict[str, Any] = {"title": model.name, "width": model.width, "measured": model.defaults}
     cache = cache_of(_cache_args(values), shift=choice.shift, **how)
     asked = Asked(
         sampling=sampling,
@@ -234,6 +257,28 @@ def _notes_on_guidance(sampling: Sampling) -> list[str]:
     return []
 
 
+def _idle(embeds: Mapping[str, Any], asked: Asked) -> list[str]:
+    """A line for what stands beside the picture without an effect."""
+    notes = []
+    if embeds.get("pusa_noise_multipliers") and not asked.sampler.by_frame:
+        notes.append(
+            "The noise of WanVideo Add Pusa Noise has an effect with the scheduler flowmatch_pusa only."
+        )
+    if embeds.get("negative_clip_context") is not None and all(w == 1 for w in asked.sampling.guidance.text):
+        notes.append(
+            "negative_clip_embeds have no effect with cfg 1: they are seen with the negative prompt."
+        )
+    return notes
+
+
+def _idle_in_windows(samples: Samples | None) -> list[str]:
+    if samples is None or samples.state is None:
+        return []
+    return [
+        "generator_state of samples has no effect in the window loop, whose noise follows from the seed and the window."
+    ]
+
+
 def _adds_noise(values: Mapping[str, Any]) -> bool:
     """``denoise_strength`` below 1 wants it too."""
     return bool(values["add_noise_to_samples"]) or values["denoise_strength"] < 1
@@ -244,7 +289,7 @@ def _notes_on(samples: Samples | None, asked: Asked) -> list[str]:
     first = asked.sampler.sigmas[0]
     if samples is not None and samples.idle:
         return [
-            f"{', '.join(samples.idle)} of samples have no effect: noise follows from the seed and the window."
+            f"{', '.join(samples.idle)} of samples have no effect: each run begins with what it is given."
         ]
     if samples is not None and samples.add_noise and first >= 1:
         return [
@@ -270,7 +315,20 @@ def work_of(asked: Asked, size: Size, frames: int, people: int, texts: Texts) ->
         people=people,
         texts=len(texts.prompts) + 1,
         remembered=remembered_streams(asked.cache, len(branches)),
+        put=put_on(asked.sampling, asked.adapters),
+        beside=float(sum(adapter.weights for adapter in asked.adapters)),
+        views=max(1, len(views(asked.sampling, 0, asked.sampler.steps, latent_frames(frames)))),
     )
+
+
+def put_on(sampling: Sampling, adapters: Sequence[Adapter]) -> float:
+    """Streams of tokens that are held while a block works, for what is put on the passes; rounded up.
+
+    Enhance-A-Video copies queries and keys of a few heads and has weights between frames; NAG a second answer and the
+    guided one in float32; an adapter its tokens, its state or its answer, and a copy in the making.
+    """
+    enhance, nag = 0.5 * (sampling.enhance is not None), 2.0 * (sampling.nag is not None)
+    return enhance + nag + 2.0 * len(adapters)
 
 
 def _tile(talk: Talk) -> int:

@@ -169,8 +169,13 @@ def _long(
         "target_w": width,
         "vae": vae,
         "target_shape": target_shape(frames, height, width),
-        "clip_context": clip_context(clip_embeds)["clip_context"],
+        **_seen(clip_context(clip_embeds)),
     }
+
+
+def _seen(context: Embeds) -> Embeds:
+    """What CLIP has seen; without a negative picture by the node pack's one key."""
+    return {key: value for key, value in context.items() if key == "clip_context" or value is not None}
 
 
 def _output_folder(output_path: str, mode: str) -> str:

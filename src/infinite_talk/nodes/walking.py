@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import torch
 
@@ -16,14 +16,16 @@ from infinite_talk.denoise.compose import compose
 from infinite_talk.denoise.denoiser import Denoiser, Plain, Question
 from infinite_talk.denoise.extras import ExtrasSource, WithExtras, merged, sources_of
 from infinite_talk.denoise.flow_edit import Side, drift_schedule, flow_edit
+from infinite_talk.denoise.frame_times import TimesByFrame, factors_of
 from infinite_talk.denoise.keeping import Keep
 from infinite_talk.denoise.loop import OnStep, Walked
-from infinite_talk.denoise.noise import free_noise, noise_for, step_noise
+from infinite_talk.denoise.noise import carried_on, free_noise, noise_for, step_noise
 from infinite_talk.denoise.sample import sample
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.start import Start
+from infinite_talk.denoise.steppers import StepNoise
 from infinite_talk.errors import UsageError
-from infinite_talk.memory import Work
+from infinite_talk.memory import MemoryPlan, Work
 from infinite_talk.models.dit import Extras, WanTransformer
 from infinite_talk.nodes.attention import kernel_sources
 from infinite_talk.nodes.embeds import Texts
@@ -32,6 +34,7 @@ from infinite_talk.request import StepCache
 from infinite_talk.sampling import Sampling
 from infinite_talk.types import Guide, Window
 
+Made = TypeVar("Made")
 _APART = 1_000_000
 """Between the numbers of the noise of a window's iterations: more windows than any video has."""
 
@@ -42,6 +45,11 @@ def _hear_nothing(_notes: Sequence[str]) -> None:
 
 class Adapter(Protocol):
     """Something that a run puts on the passes of each window."""
+
+    @property
+    def weights(self) -> int:
+        """Bytes of its network's weights."""
+        ...
 
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:
         """What it puts on the passes of one window."""
@@ -65,6 +73,12 @@ class Asked:
     picture: torch.Tensor | None = None
     """A latent ``(16, 1, h, w)`` for stretches of a context that do not begin at 0."""
     adapters: tuple[Adapter, ...] = ()
+    noise_state: torch.Tensor | None = None
+    """Of a generator that the noise between the steps goes on from; ``None``: it follows from the seed."""
+
+    def step_noise(self, window: int) -> StepNoise:
+        """The noise between the steps of a window."""
+        return step_noise(self.seed, window) if self.noise_state is None else carried_on(self.noise_state)
 
 
 class ModelWalker:
@@ -96,11 +110,38 @@ class ModelWalker:
         self._transformer: WanTransformer | None = None
         self._denoisers: tuple[Denoiser, ...] = ()
         self._worn = Worn()
+        self._times: TimesByFrame | None = None
+        self._plan: MemoryPlan | None = None
 
     @property
     def steps(self) -> int:
         """Steps of a window."""
         return self._asked.sampler.steps
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """Where everything lives, and how much is worked on at a time; made when it is first needed.
+
+        Raises:
+            CapabilityError: it cannot fit.
+        """
+        if self._plan is None:
+            self._plan = self._model.plan(self._work, self._vae)
+        return self._plan
+
+    def until_it_fits(self, make: Callable[[], Made]) -> Made:
+        """What ``make`` makes; where the GPU's memory runs out, again on a plan that needs less, as the engine does.
+
+        Raises:
+            OutOfMemoryError: there is no lower plan.
+        """
+        while True:
+            with self._model.short_of_memory() as short:
+                return make()
+            assert short, "else it has returned or raised"
+            self._let_go()
+            self._plan = self._model.lower(self.plan, self._work)
+            self._tell([f"The memory ran out; the window is made once more with less: {self.plan.reason}."])
 
     def __call__(self, window: Window, guide: Guide, start: Start, keep: Keep) -> torch.Tensor:
         return self.walked(window, guide, start, keep).latent
@@ -109,6 +150,8 @@ class ModelWalker:
         """The latent of a window, and the picture as the last step saw it."""
         asked, transformer = self._asked, self._at_hand()
         self._worn.put_on([one.for_window(window, guide, transformer) for one in asked.adapters])
+        if self._times is not None:
+            self._times.know(factors_of(keep, guide.reference.shape[1]))
         if asked.sampling.flow_edit is not None:
             walked = self._edited(window, guide, start, keep)
         else:
@@ -127,7 +170,7 @@ class ModelWalker:
             replace(start, noise=self._repeated(start.noise, window)),
             on_step=self._on_step,
             keep=keep,
-            step_noise=step_noise(asked.seed, window.index),
+            step_noise=asked.step_noise(window.index),
             fresh=lambda iteration: noise_for(asked.seed, window.index + iteration * _APART, shape),
         )
 
@@ -139,14 +182,14 @@ class ModelWalker:
         text = texts.prompts[min(window.index, len(texts.prompts) - 1)].to(device)
         source = replace(guide, text=text, negative=texts.negative.to(device))
         drift = replace(asked.sampling, schedule=drift_schedule(asked.sampling))
-        draw = step_noise(asked.seed, window.index)
+        draw = asked.step_noise(window.index)
         return flow_edit(
             Side(self._denoisers[1], source),
             Side(self._denoisers[0], guide),
             asked.sampler,
             start.video,
             lambda step: draw(step, guide.latent_shape),
-            drift=Sampler.of_sampling(drift),
+            drift=Sampler.of_sampling(drift, self._model.width),
             on_step=self._on_step,
             keep=start.keeping(keep, asked.sampler, device),
         )
@@ -167,10 +210,12 @@ class ModelWalker:
     def _at_hand(self) -> WanTransformer:
         """The transformer, which is brought when it is not there, and the denoisers around it."""
         if self._transformer is None:
-            transformer = self._held.enter_context(self._model.at_hand(self._work, self._vae))
+            transformer = self._held.enter_context(self._model.at_hand(self._work, self._vae, self.plan))
             if self._asked.chunked and transformer.rows_at_once is None:
                 self._held.callback(setattr, transformer, "rows_at_once", None)
                 transformer.rows_at_once = self._work.places // 4  # the tokens of a latent frame
+            if self._asked.sampler.by_frame:
+                self._times = TimesByFrame(transformer.embed_time)
             sides = 1 if self._asked.sampling.flow_edit is None else 2
             self._denoisers = tuple(self._around(transformer) for _ in range(sides))
             self._transformer = transformer
@@ -204,7 +249,8 @@ class ModelWalker:
             prompts=apart,
         )
         worn = (self._worn,) if self._asked.adapters else ()
-        return (*found, *kernel_sources(self._model), *worn)
+        times = () if self._times is None else (self._times,)
+        return (*found, *kernel_sources(self._model), *worn, *times)
 
     def _texts(self, transformer: WanTransformer) -> tuple[torch.Tensor, ...]:
         """The prompts of one window, where the transformer is."""

@@ -62,6 +62,7 @@ def sizes_of(
     *,
     fused: bool,
     codec: torch.dtype | None = None,
+    joined: bool = False,
 ) -> ModelSizes:
     """Sizes of a model as ``policy`` will keep it.
 
@@ -70,6 +71,7 @@ def sizes_of(
         device: of the run.
         fused: whether the transformer's operations are (``ops/fused``).
         codec: what was asked for the video codec; ``None``: its own.
+        joined: whether queries, keys and values are one product.
 
     Parts that ``model`` lacks weigh nothing; without a codec the published one is counted on.
     """
@@ -106,6 +108,7 @@ def sizes_of(
         vae_base=2 if vae is None else dtype_of(Part.VAE, vae, device, dtype, codec).itemsize,
         fused=fused,
         disk=float(model.size),
+        joined=joined,
     )
 
 

@@ -51,7 +51,7 @@ def test_the_tokens_are_those_of_the_whole_sequence():
     torch.testing.assert_close(tokens_of(poses(run.model()).for_window(0, 3)), wanted)
 
 
-@pytest.mark.parametrize(("first", "latents"), [(0, 5), (2, 4), (5, 6), (3, 11)])
+@pytest.mark.parametrize(("first", "latents"), [(0, 5), (3, 11)])
 def test_a_window_is_embedded_alone_with_the_same_result(first: int, latents: int):
     """Pieces with a margin; 53 poses are 14 latent frames."""
     wanted = torch.unflatten(whole_sequence(53), 1, (14, -1))[:, first : first + latents].flatten(1, 2)

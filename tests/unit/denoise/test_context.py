@@ -20,7 +20,7 @@ def context(**choices: object) -> ContextWindows:
 schedules = st.sampled_from(["uniform_standard", "uniform_looped", "static_standard"])
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     schedules,
     st.integers(2, 12),

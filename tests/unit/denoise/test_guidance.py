@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinite_talk.denoise.guidance import Branch, ClassifierFree, Projected, branches
@@ -32,6 +32,7 @@ def test_a_scale_of_one_costs_no_pass(text, audio, fixed, official) -> None:
     assert branches(text, audio, Compat.OFFICIAL) == official
 
 
+@settings(max_examples=25)
 @given(text=st.sampled_from([1.0, 3.0, 5.0]), seed=st.integers(0, 99), apg=st.booleans())
 def test_saved_passes_do_not_change_the_velocity(text: float, seed: int, apg: bool) -> None:
     answers = _answers(seed)
@@ -42,6 +43,7 @@ def test_saved_passes_do_not_change_the_velocity(text: float, seed: int, apg: bo
     torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
 
 
+@settings(max_examples=25)
 @given(text=st.floats(0, 8), audio=st.floats(0, 8), seed=st.integers(0, 99))
 def test_equal_answers_are_left_alone(text: float, audio: float, seed: int) -> None:
     """With nothing to pull away from, guidance has no effect at any scale."""
@@ -51,6 +53,7 @@ def test_equal_answers_are_left_alone(text: float, audio: float, seed: int) -> N
         torch.testing.assert_close(guided, answer, atol=1e-5, rtol=1e-5)
 
 
+@settings(max_examples=25)
 @given(seed=st.integers(0, 99), limit=st.floats(0.1, 100))
 def test_projected_pull_is_orthogonal_and_bounded(seed: int, limit: float) -> None:
     rule = Projected(3.0, 1.0, APG(momentum=0.0, norm_threshold=limit))

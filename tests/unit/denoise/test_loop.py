@@ -26,7 +26,7 @@ CONFIG = DiTConfig(
     text_dim=8,
     text_len=6,
     clip_dim=8,
-    clip_tokens=257,
+    clip_tokens=5,
     audio_blocks=2,
     audio_channels=4,
     intermediate_dim=8,
@@ -54,7 +54,7 @@ def some_guide(people: int = 1, frames: int = 9, seed: int = 0) -> Guide:
     return Guide(
         text=normal(5, 8),
         negative=normal(3, 8),
-        image=normal(257, 8),
+        image=normal(5, 8),
         reference=normal(20, latents, 4, 4),
         speech=normal(people, frames, 5, 2, 4),
         token_masks=masks,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinite_talk.denoise.schedules import NAMES, NOT_OFFERED, Schedule, schedule_of, timesteps
@@ -105,6 +105,7 @@ def test_grids_by_their_formulas(steps: int, shift: float):
         assert levels(name, steps, shift)[:-1] == pytest.approx(expected, abs=1e-6), name
 
 
+@settings(max_examples=25)
 @given(st.integers(2, 40), st.floats(1.0, 12.0))
 def test_shifting_once_is_one_shift_less(steps: int, shift: float):
     for name in ("unipc", "dpm++_sde", "euler", "lcm"):
@@ -169,6 +170,7 @@ def test_ode_plus_raises_its_last_level():
 # All grids
 
 
+@settings(max_examples=60)
 @given(st.sampled_from(NAMES), st.integers(1, 60), st.floats(0.2, 20.0), st.booleans())
 def test_every_grid_falls_to_nothing_in_as_many_steps_as_asked(name: str, steps: int, shift: float, hf: bool):
     entry = ENTRIES[name]
@@ -200,6 +202,7 @@ def test_every_name_of_the_node_pack_is_offered():
 # multitalk
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 100), st.floats(1.0, 12.0))
 def test_multitalk_is_the_engines_schedule_to_the_last_bit(steps: int, shift: float):
     found = schedule("multitalk", steps, shift)
@@ -228,6 +231,7 @@ def test_multitalk_says_in_one_line_what_has_no_effect():
 # Cuts
 
 
+@settings(max_examples=25)
 @given(st.integers(2, 30), st.data())
 def test_a_cut_is_a_slice_of_the_whole(steps: int, data: st.DataObject):
     start = data.draw(st.integers(0, steps - 1))
@@ -239,6 +243,7 @@ def test_a_cut_is_a_slice_of_the_whole(steps: int, data: st.DataObject):
     assert part.first == start
 
 
+@settings(max_examples=25)
 @given(st.floats(0.05, 0.95), st.floats(0.05, 0.95))
 def test_thresholds_name_steps_by_their_noise(one: float, other: float):
     low, high = sorted((one, other))

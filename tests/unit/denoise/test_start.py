@@ -7,13 +7,12 @@ import torch
 
 from infinite_talk.denoise.keeping import All, Motion, NoisedMotion, Pinned, Unmasked, noised, nothing
 from infinite_talk.denoise.loop import walk
-from infinite_talk.denoise.noise import Drawn, free_noise
+from infinite_talk.denoise.noise import carried_on, free_noise
 from infinite_talk.denoise.sample import sample
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.start import Start, mask_on_latent
 from infinite_talk.errors import UsageError
 from infinite_talk.sampling import Sampling, ScheduleChoice
-from infinite_talk.types import Window
 from tests.unit.denoise.test_loop import Answering, some_guide
 
 GUIDE = some_guide(frames=17)
@@ -116,13 +115,15 @@ def test_masks_of_pictures_come_to_the_grid_of_the_latent() -> None:
     assert mask_on_latent(picture.expand(17, 32, 32), SHAPE).shape == (1, *SHAPE[1:])
 
 
-def test_a_generator_goes_on_where_another_stood() -> None:
-    window, first = Window(0, 0, 17, 0, 17, 0), Drawn(7)
-    head = first(window, SHAPE)
-    again = Drawn(0, first.state)
-    assert torch.equal(again(window, SHAPE), first(window, SHAPE))
-    assert torch.equal(head, torch.randn(SHAPE, generator=torch.Generator().manual_seed(7)))
-    assert not torch.equal(head, first(window, SHAPE))
+def test_noise_between_steps_goes_on_where_a_generator_stood() -> None:
+    first = torch.Generator().manual_seed(7)
+    torch.randn(SHAPE, generator=first)
+    noise = carried_on(first.get_state())
+    expected = [torch.randn(SHAPE, generator=first) for _ in range(2)]
+    assert torch.equal(noise(2, SHAPE), expected[0]) and torch.equal(noise(3, SHAPE), expected[1])
+    assert torch.equal(noise(2, SHAPE), expected[0])  # the same each time it is asked for a step
+    with pytest.raises(UsageError, match="generator_state"):
+        carried_on(torch.zeros(3))
 
 
 @pytest.mark.parametrize(("latents", "frames", "overlap"), [(13, 5, 2), (12, 4, 1), (4, 5, 2)])

@@ -136,6 +136,7 @@ def test_the_seed_decides(name: str):
     assert torch.equal(end(5, 2), end(5, 3)) is not stochastic
 
 
+@settings(max_examples=25)
 @given(st.integers(2, 9), st.integers(0, 8), st.integers(1, 9))
 def test_extrapolating_solvers_are_exact_on_a_straight_way(steps: int, start: int, whole: int):
     """With the same velocity everywhere, any cut of any length arrives at the level of its end."""
@@ -150,7 +151,7 @@ def test_extrapolating_solvers_are_exact_on_a_straight_way(steps: int, start: in
         assert float(end) == pytest.approx(sigmas[-1] - sigmas[0], abs=1e-6)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.sampled_from(NAMES), st.integers(1, 40), st.sampled_from([0.01, 0.3, 30.0, 1000.0]), st.booleans())
 def test_no_shift_is_too_extreme_to_be_walked(name: str, steps: int, shift: float, hf: bool):
     entry = ENTRIES[name]
@@ -208,6 +209,7 @@ class Given:
 
 
 @pytest.mark.parametrize("solver", [Consistency, SdeDpmSolver, ErSde])
+@settings(max_examples=25)
 @given(st.lists(st.floats(0.02, 0.999), min_size=3, max_size=6, unique=True))
 def test_a_step_keeps_the_shares_of_picture_and_noise(solver: type[Consistency], sigmas: list[float]):
     """``x = (1 - s) picture + s noise`` before a step is so after it, in law: signal ``1 - s'``, spread ``s'``.
@@ -311,6 +313,7 @@ def test_stable_adams_by_its_rules():
 # Step noise
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 2**64 - 1), st.integers(0, 50), st.integers(0, 100))
 def test_step_noise_is_its_steps_own(seed: int, window: int, step: int):
     from infinite_talk.denoise.noise import noise_for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinite_talk.denoise.caches.teacache import WARM_UP_STEPS, ByCallNumber, skipped_steps
@@ -11,6 +11,7 @@ from infinite_talk.denoise.denoiser import Question
 from infinite_talk.denoise.guidance import Branch
 
 
+@settings(max_examples=25)
 @given(
     moves=st.lists(st.floats(0, 2), min_size=6, max_size=40),
     threshold=st.floats(0, 3),
@@ -25,6 +26,7 @@ def test_skips_never_add_up_to_the_threshold(moves: list[float], threshold: floa
         total = total if skip else 0.0
 
 
+@settings(max_examples=30)
 @given(moves=st.lists(st.floats(0, 2), min_size=6, max_size=20), threshold=st.floats(0, 3))
 def test_official_bookkeeping_agrees_when_three_branches_are_asked(
     moves: list[float], threshold: float

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
 
-from infinite_talk.memory import Work
+from infinite_talk.errors import OutOfMemoryError
+from infinite_talk.memory import MemoryPlan, Work
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.nodes.handles import Vae, WanModel
 from infinite_talk.nodes.sampler import WanVideoSampler
 from infinite_talk.rooms import Codec, Rooms
+from infinite_talk.runtime import Runtime
 from tests.unit import tiny
 
 SIDE = 32
 FRAMES, MOTION = 17, 5  # of a window
 CONFIG = tiny.TRANSFORMER
+PLAN = MemoryPlan(
+    blocks_to_swap=0,
+    prefetch_blocks=0,
+    keep_keys_values=True,
+    rows_at_once=None,
+    batch_branches=False,
+    decode_frames=4,
+    vae_tile=None,
+    keep_encoders=True,
+    text_blocks_to_swap=0,
+    peak=0.0,
+    host=0.0,
+    limit=0.0,
+    stages=(),
+    reason="",
+)
 
 
 class TinyModel(WanModel):
@@ -45,16 +64,32 @@ class TinyModel(WanModel):
             "fantasy_portrait": fantasy_portrait,
             "rooms": rooms,
             "events": [],
+            "plans": [],
         }.items():
             object.__setattr__(self, name, value)
 
     rooms: Rooms
     events: list[str]
+    plans: list[str]
     runs = "cpu"
     device = torch.device("cpu")
 
+    def plan(self, work: Work, vae: Vae | None = None) -> MemoryPlan:
+        return replace(PLAN, reason=f"plan {len(self.plans)}")
+
+    def lower(self, plan: MemoryPlan, work: Work) -> MemoryPlan:
+        self.plans.append(plan.reason)
+        if len(self.plans) > 2:
+            raise OutOfMemoryError("nothing is left to save")
+        return replace(PLAN, reason=f"plan {len(self.plans)}")
+
+    def short_of_memory(self) -> AbstractContextManager[list[str]]:
+        return Runtime.short_of_memory(None)  # type: ignore[arg-type]
+
     @contextmanager
-    def at_hand(self, work: Work, vae: Vae | None = None) -> Iterator[WanTransformer]:
+    def at_hand(
+        self, work: Work, vae: Vae | None = None, plan: MemoryPlan | None = None
+    ) -> Iterator[WanTransformer]:
         self.events.append("comes")
         yield self.rooms.transformer
 

@@ -19,9 +19,11 @@ from infinite_talk.models.adapters import (
     UniAnimate,
     UniAnimateConfig,
 )
+from infinite_talk.nodes.adapting import _Guided
 from infinite_talk.nodes.host import Host, hosted
 from infinite_talk.progress import Progress
 from infinite_talk.rooms import Rooms
+from infinite_talk.types import Window
 from tests.unit import tiny
 from tests.unit.adapters import nets
 from tests.unit.nodes import scenes
@@ -166,21 +168,26 @@ def test_in_the_loop_each_window_has_its_part(rooms: Rooms, model: Any, uni3c: A
     whole, begun = (long_video(rooms, model, *asked(name, uni3c, **how)) for how in ({}, short))
     assert (whole[:FRAMES] - plain[:FRAMES]).abs().max() > 1e-3
     if name != "poses":  # whose network looks at the frames behind too
-        assert torch.allclose(whole[:FRAMES], begun[:FRAMES], atol=1e-5)
+        # The guide is decoded and encoded again, by a random codec that makes much of a last bit.
+        assert (whole[:FRAMES] - begun[:FRAMES]).abs().mean() < (1e-3 if name == "guide" else 1e-6)
     assert (whole[FRAMES:] - begun[FRAMES:]).abs().max() > 1e-3
 
 
-def test_without_a_rendering_the_guide_is_the_batch_of_start_images(rooms: Rooms, model: Any, uni3c: Any):
-    """Its frames in the window, encoded; the last one stays behind the end."""
-    batch = scenes.noise(1, 3, 3, SIDE, SIDE, seed=60).clamp(-1, 1)
-    embeds = {"multitalk_start_image": batch}
-    frames = torch.cat([batch[0], batch[0, :, -1:].expand(-1, FRAMES - 3, -1, -1)], 1)
-    rendered = rooms.encode_video(frames)[None]
-    one, other = (
-        long_video(rooms, model, {"uni3c_embeds": guide(uni3c, render_latent=latent)}, embeds)
-        for latent in (None, rendered)
+def test_a_rendering_is_encoded_anew_for_each_window(rooms: Rooms, model: Any, uni3c: Any):
+    """As the batch of its frames is, the last one staying behind the end; not a slice of the long latent."""
+    latent = scenes.noise(1, 16, 3, *GRID, seed=60)
+    frames = rooms.decode_video(latent[0])  # nine
+    embeds = {"multitalk_start_image": frames[None]}
+    rendered, batch = (
+        long_video(rooms, model, {"uni3c_embeds": guide(uni3c, render_latent=given)}, embeds)
+        for given in (latent, None)
     )
-    assert torch.allclose(one[:FRAMES], other[:FRAMES], atol=1e-5)
+    apart, without = (rendered - batch).abs(), long_video(rooms, model, {}, embeds)
+    assert apart[:FRAMES].mean() < 1e-3 < 0.1 * (without - batch)[:FRAMES].abs().mean()
+    second = Window(1, 4, FRAMES, 5, 12, 4)
+    encoded = _Guided(guide(uni3c, render_latent=latent), frames, lambda: rooms.codec)._encoded(second)
+    shown = torch.cat([frames.half()[:, 4:], frames.half()[:, -1:].expand(-1, FRAMES - 5, -1, -1)], 1)
+    assert torch.equal(encoded, rooms.encode_video(shown.float()))
 
 
 def test_the_voice_keeps_its_own_scale_beside_the_speech(rooms: Rooms, model: Any):

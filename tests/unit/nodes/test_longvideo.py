@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from infinite_talk.conditioning import encode
-from infinite_talk.errors import Cancelled, CapabilityError, InputError, UsageError
+from infinite_talk.errors import Cancelled, CapabilityError, InputError, OutOfMemoryError, UsageError
 from infinite_talk.generate import generate, plan_for
 from infinite_talk.inputs.resize import resize_picture, to_tensor
 from infinite_talk.media.colour_transfer import transfer_colours
 from infinite_talk.media.pictures import read_frames
 from infinite_talk.nodes.host import Host, hosted
 from infinite_talk.nodes.longvideo import source_slice
+from infinite_talk.nodes.walking import ModelWalker
 from infinite_talk.presets import resolve
 from infinite_talk.progress import Phase, Progress
 from infinite_talk.request import Request, Speaker
@@ -368,3 +369,39 @@ def test_motion_frames_need_not_fit_where_one_window_is_enough(rooms: Rooms):
 def test_no_clip_features_are_no_tokens_and_no_failure(rooms: Rooms):
     without = scenes.video(rooms, steps=1, image_embeds=scenes.image_embeds(rooms, clip_context=None))
     assert without.isfinite().all() and not torch.equal(without, scenes.video(rooms, steps=1))
+
+
+# Memory
+
+
+def running_out(rooms: Rooms, monkeypatch: pytest.MonkeyPatch, times: int) -> scenes.TinyModel:
+    """A model whose second window is the first to run out of the GPU's memory, ``times`` times."""
+    model, left, seen = scenes.TinyModel(rooms), [times], [0]
+    walked = ModelWalker.walked
+
+    def walk(self: ModelWalker, window: Window, *rest: Any) -> Any:
+        found = walked(self, window, *rest)
+        seen[0] += 1
+        if window.index == 1 and left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return found
+
+    monkeypatch.setattr(ModelWalker, "walked", walk)
+    return model
+
+
+def test_a_window_that_does_not_fit_is_made_again_on_a_lower_plan(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+):
+    asked = {"steps": 1, "multitalk_embeds": scenes.multitalk_embeds(29)}
+    expected, heard = scenes.video(rooms, **asked), []
+    model = running_out(rooms, monkeypatch, 2)
+    with hosted(Host(listen=heard.append)):
+        assert torch.equal(scenes.video(rooms, model=model, **asked), expected)
+    assert model.plans == ["plan 0", "plan 1"]  # those that did not do
+    assert model.events == ["comes", "comes", "comes", "goes"]
+    notes = [event.note for event in heard if event.note]
+    assert [note.endswith(f"plan {i + 1}.") for i, note in enumerate(notes)] == [True, True]
+    with pytest.raises(OutOfMemoryError, match="nothing is left"):
+        scenes.video(rooms, model=running_out(rooms, monkeypatch, 9), **asked)

@@ -183,6 +183,12 @@ def test_each_parameter_has_an_effect(
     assert (changed - base).abs().max() > (1e-6 if name in POSITIONS else 1e-3)
 
 
+def test_every_parameter_is_among_those_that_are_changed():
+    files = {"unianimate_poses", "fantasytalking_embeds", "uni3c_embeds"}  # test_adapting.py: they need models
+    wanted = inspect.signature(WanVideoSampler.process).parameters.keys() - {"self", "model"} - files
+    assert wanted <= {name.split(" ")[0] for name in (*CHANGES, *UNCHANGED)}
+
+
 UNCHANGED: dict[str, Args] = {
     "feta outside its share": {"feta_args": {"weight": 5.0, "start_percent": 0.9}},
     "slg at cfg 1": {"slg_args": {"blocks": "0"}},
@@ -338,6 +344,52 @@ def test_nag_leads_away_from_its_text(rooms: Rooms):
     assert not torch.allclose(alone(rooms, text_embeds=away), alone(rooms), atol=1e-3)
     with pytest.raises(UsageError, match=r"nag_skale.*nag_scale"):
         alone(rooms, text_embeds={**away, "nag_params": {"nag_skale": 5.0}})
+
+
+def test_the_negative_picture_is_seen_with_the_negative_prompt(rooms: Rooms):
+    clip, other = (scenes.noise(1, 5, scenes.CONFIG.clip_dim, seed=seed) for seed in (50, 51))
+    one, two, same = (
+        alone(
+            rooms,
+            cfg=2.0,
+            steps=1,
+            image_embeds={**empty(), "clip_context": clip, "negative_clip_context": no},
+        )
+        for no in (None, other, clip)
+    )
+    assert torch.equal(one, same) and not torch.allclose(one, two, atol=1e-3)
+    unguided = {**empty(), "clip_context": clip, "negative_clip_context": other}
+    assert torch.equal(
+        alone(rooms, image_embeds=unguided), alone(rooms, image_embeds={**empty(), "clip_context": clip})
+    )
+
+
+def test_an_original_is_what_a_mask_brings_back_and_travels_on(rooms: Rooms):
+    original, mask = scenes.noise(1, 16, 5, *GRID, seed=41), torch.zeros(1, *GRID)
+    samples = {**source(), "noise_mask": mask, "original_image": original}
+    found, _ = WanVideoSampler().process(**scenes.arguments(rooms, image_embeds=empty(), samples=samples))
+    assert torch.allclose(found["samples"], original, atol=1e-5)
+    assert torch.equal(found["original_image"], original)
+
+
+def test_noise_between_steps_goes_on_from_a_generator(rooms: Rooms):
+    states = [torch.Generator().manual_seed(seed).get_state() for seed in (1, 1, 2)]
+    one, again, other = (
+        alone(rooms, scheduler="lcm", samples={**source(), "generator_state": state}) for state in states
+    )
+    assert torch.equal(one, again) and not torch.allclose(one, other, atol=1e-3)
+
+
+def test_given_latents_with_a_share_of_noise_are_clean_in_the_end(rooms: Rooms):
+    given = scenes.noise(1, 16, 1, *GRID, seed=40)
+    embeds = {**empty(), "extra_latents": [{"samples": given, "index": 0}]}
+    clean, noisy = (
+        alone(rooms, scheduler="flowmatch_pusa", image_embeds={**embeds, "pusa_noise_multipliers": factor})
+        for factor in (0.0, 0.5)
+    )
+    euler = alone(rooms, image_embeds=embeds, sigmas=[1.0, 0.75, 0.0], scheduler="euler")
+    assert torch.equal(clean[:, :, :1], given) and torch.equal(noisy[:, :, :1], given)
+    assert not torch.equal(clean, noisy) and not torch.equal(clean, euler)
 
 
 def test_given_latents_are_clean_at_their_place(rooms: Rooms):

@@ -41,6 +41,7 @@ def schedule_of(choice: ScheduleChoice, width: int = 5120) -> Schedule:
         notes=notes + more,
         first=start,
         noise_scale=float(levels[start]) if entry.scales_noise and start == 0 else 1.0,
+        by_frame=entry.by_frame,
     )
 
 

@@ -40,6 +40,8 @@ class Entry:
     """The only number of steps it can take."""
     scales_noise: bool = False
     """A window starts from noise times the first level."""
+    by_frame: bool = False
+    """Latent frames that are known are asked at a time of their own (``frame_times.py``)."""
     grid_text: str
     update_text: str
     source: str
@@ -169,9 +171,10 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType({
     "flowmatch_pusa": Entry(
         grid=grids.pusa,
         solver=euler,
+        by_frame=True,
         grid_text="linspace(denoise_strength, 0, n + 1) without its end, S",
-        update_text="Euler. One time for all latent frames, as the model takes one; known frames are held, "
-        "as with every scheduler",
+        update_text="Euler; latent frames that are held clean (motion frames of InfiniteTalk, extra latents) are asked "
+        "at the time 0, with a noise multiplier m at m times that of the others",
         source="Pusa (arXiv 2507.16116)",
     ),
     "multitalk": Entry(

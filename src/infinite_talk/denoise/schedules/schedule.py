@@ -25,6 +25,8 @@ class Schedule:
     """How many steps of the whole schedule were cut off before the first of these."""
     noise_scale: float = 1.0
     """Factor of the noise that a window starts from."""
+    by_frame: bool = False
+    """Whether known latent frames are asked at a time of their own (``frame_times.py``)."""
 
     @property
     def steps(self) -> int:

@@ -2,7 +2,15 @@
 
 from infinite_talk.models.dit.condition import Condition, ConditionCache, KeysValues, concatenate
 from infinite_talk.models.dit.config import DiTConfig
-from infinite_talk.models.dit.extras import AddedAttention, Everywhere, Extras, Nag, PromptChunks, SelfKernel
+from infinite_talk.models.dit.extras import (
+    AddedAttention,
+    Everywhere,
+    Extras,
+    FrameTimes,
+    Nag,
+    PromptChunks,
+    SelfKernel,
+)
 from infinite_talk.models.dit.model import TimeEmbedding, WanTransformer
 
 __all__ = [
@@ -12,6 +20,7 @@ __all__ = [
     "DiTConfig",
     "Everywhere",
     "Extras",
+    "FrameTimes",
     "KeysValues",
     "Nag",
     "PromptChunks",

@@ -15,13 +15,14 @@ from infinite_talk.models.dit.people import class_maps, query_positions
 from infinite_talk.models.dit.speech import SpeechAttention
 from infinite_talk.models.dit.techniques import (
     between_frames,
-    cut_at_shares,
+    cut_between,
     enhancement,
     heard_answer,
     heard_in,
     normalised,
     self_answer,
     share_of,
+    shares,
 )
 from infinite_talk.ops.attention import AttentionCallable, exact
 from infinite_talk.ops.fused import FusedOps
@@ -249,13 +250,14 @@ class Block(nn.Module):
         update, maps, gain = attended or self.attend(x, e0, condition, put)
         who = self._who(maps)
         frames, rows, columns = condition.grid
-        m = self._modulation(e0)
-        amount = m[2] if gain is None else m[2] * gain
+        at = self._modulations(e0, condition, put)
         against = None if put is None or put.nag is None else self.text_keys_values(put.nag.text)
         texts = self._texts(own, put)
 
         def rest(piece: slice) -> tuple[Tensor]:
             first, last = piece.start // (rows * columns), -(-piece.stop // (rows * columns))
+            m = at(piece)
+            amount = m[2] if gain is None else m[2] * gain
             steered = None if put is None else Steered(put, against, first, last, frames)
             text = texts[0 if len(texts) == 1 else share_of(piece, condition.grid, len(texts))[0]]
             y, h = self.ops.add_norm(
@@ -290,12 +292,14 @@ class Block(nn.Module):
 
     def attend(self, x: Tensor, e0: Tensor, condition: Condition, put: BlockExtras | None = None) -> Attended:
         """The self-attention, which sees nothing of what guidance branches differ in."""
-        m, attention = self._modulation(e0), self.self_attn
+        at, attention = self._modulations(e0, condition, put), self.self_attn
         narrow = takes_float8(attention.q, attention.k, attention.v, dtype=x.dtype)
         return cast(
             "Attended",
             attention(
-                lambda piece: self.ops.norm(x[:, piece], m[1], m[0], self.config.eps, narrow=narrow),
+                lambda rows: self.ops.norm(
+                    x[:, rows], at(rows)[1], at(rows)[0], self.config.eps, narrow=narrow
+                ),
                 condition.rotation,
                 condition.classes,
                 self._cuts(condition, put),
@@ -328,15 +332,28 @@ class Block(nn.Module):
         """The pieces in which the tokens are worked on."""
         frames, rows, columns = condition.grid
         cuts = cuts_of(frames, rows * columns, self.rows_at_once)
-        if put is None or put.chunks is None:
+        if put is None:
             return cuts
-        return cut_at_shares(cuts, condition.grid, put.chunks.parts)
+        if put.chunks is not None:
+            cuts = cut_between(cuts, shares(condition.grid, put.chunks.parts))
+        return cuts if put.times is None else cut_between(cuts, put.times.spans(pixels_of(condition)))
 
     def _texts(self, own: BlockCondition, put: BlockExtras | None) -> list[KeysValues]:
         """The text, or that of each share of the frames."""
         if put is None or put.chunks is None or not put.chunks.texts:
             return [own.text]
         return [self.text_keys_values(text) for text in put.chunks.texts]
+
+    def _modulations(
+        self, e0: Tensor, condition: Condition, put: BlockExtras | None
+    ) -> Callable[[slice], tuple[Tensor, ...]]:
+        """``_modulation`` of a piece of the tokens; other times than that of the pass have their own."""
+        own = self._modulation(e0)
+        times = None if put is None else put.times
+        if times is None:
+            return lambda _: own
+        several, pixels = (own, *(self._modulation(e0) for _, e0 in times.others)), pixels_of(condition)
+        return lambda piece: several[times.number_at(piece, pixels)]
 
     def _modulation(self, e0: Tensor) -> tuple[Tensor, ...]:
         """Shift, factor and gate of the self-attention, then of the feed-forward; ``(B, 1, D)`` float32."""
@@ -348,6 +365,11 @@ class Block(nn.Module):
         if maps is None:
             return None
         return line_rotation(query_positions(maps, self.config), self.config.head_dim)
+
+
+def pixels_of(condition: Condition) -> int:
+    """Tokens of a latent frame."""
+    return condition.grid[1] * condition.grid[2]
 
 
 def frames_of(speech: KeysValues, first: int, last: int, frames: int) -> KeysValues:

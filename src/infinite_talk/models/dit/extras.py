@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -68,6 +69,26 @@ class PromptChunks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameTimes:
+    """Some latent frames are at another time than the pass (Pusa's vectorised timestep, arXiv 2507.16116)."""
+
+    of_frame: tuple[int, ...]
+    """For each latent frame the number of its time: 0 is that of the pass, n the n-th of ``others``."""
+    others: tuple[tuple[Tensor, Tensor], ...]
+    """Time embeddings, each as ``WanTransformer.embed_time`` gives it for one sample."""
+
+    def spans(self, pixels: int) -> tuple[slice, ...]:
+        """The tokens between which the time does not change, a frame having ``pixels`` of them."""
+        count = len(self.of_frame)
+        ends = [i for i in range(1, count) if self.of_frame[i] != self.of_frame[i - 1]]
+        return tuple(slice(a * pixels, b * pixels) for a, b in pairwise((0, *ends, count)))
+
+    def number_at(self, rows: slice, pixels: int) -> int:
+        """The number of the time of the tokens ``rows``, which lie in one span."""
+        return self.of_frame[int(rows.start) // pixels]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AddedAttention:
     """More for the tokens of each latent frame to attend to, beside text and picture, with the same queries.
 
@@ -101,6 +122,7 @@ class Extras:
     attention: Mapping[int, SelfKernel] | None = None
     """Other kernels for the self-attention of some blocks."""
     chunks: PromptChunks | None = None
+    times: FrameTimes | None = None
 
     def alike(self, other: Extras) -> bool:
         """Whether both do the same: the same objects, or equal numbers."""
@@ -108,7 +130,7 @@ class Extras:
 
     def attends_like(self, other: Extras | None) -> bool:
         """Whether both leave the first block's self-attention with the same answer."""
-        yours, names = other or Extras(), ("enhance", "tokens", "attention")
+        yours, names = other or Extras(), ("enhance", "tokens", "attention", "times")
         return (
             self._parts == yours._parts
             and (0 in self.skip) == (0 in yours.skip)
@@ -123,7 +145,7 @@ class Extras:
             if (keys_values := one.of_block(i)) is not None and one.scale
         )
         kernel = None if self.attention is None else self.attention.get(i)
-        return BlockExtras(self.enhance, self.nag, self.speech_scale, heard, kernel, self.chunks)
+        return BlockExtras(self.enhance, self.nag, self.speech_scale, heard, kernel, self.chunks, self.times)
 
     @property
     def _parts(self) -> int:
@@ -150,6 +172,7 @@ class BlockExtras:
     heard: tuple[Heard, ...]
     kernel: SelfKernel | None
     chunks: PromptChunks | None
+    times: FrameTimes | None = None
 
 
 def begin_alike(conditions: Sequence[Condition]) -> bool:

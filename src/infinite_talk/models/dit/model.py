@@ -25,6 +25,7 @@ from infinite_talk.models.dit.extras import begin_alike
 from infinite_talk.models.dit.parts import context_of, keys_values_of, padded, parts_of
 from infinite_talk.models.dit.people import class_weights, voice_rotation
 from infinite_talk.models.dit.speech import SpeechProjection
+from infinite_talk.models.dit.techniques import cut_between
 from infinite_talk.ops.attention import AttentionCallable, sdpa
 from infinite_talk.ops.fused import EAGER, FusedOps
 from infinite_talk.ops.pieces import by_pieces, cuts_of
@@ -223,8 +224,10 @@ class WanTransformer(nn.Module):
     def head_forward(self, tokens: Tensor, e: Tensor, condition: Condition) -> Tensor:
         """Tokens ``(B, N, D)`` -> velocity ``(B, out_dim, T, h, w)`` float32."""
         frames, rows, columns = condition.grid
-        cuts = cuts_of(frames, rows * columns, self.rows_at_once)
-        (patches,) = by_pieces(lambda piece: (self.head(tokens[:, piece], e),), cuts)
+        cuts, at = cuts_of(frames, rows * columns, self.rows_at_once), partial(_time_at, e, condition)
+        if condition.extras is not None and condition.extras.times is not None:
+            cuts = cut_between(cuts, condition.extras.times.spans(rows * columns))
+        (patches,) = by_pieces(lambda piece: (self.head(tokens[:, piece], at(piece)),), cuts)
         shape = (*self.config.patch_size, self.config.out_dim)
         parts = torch.unflatten(torch.unflatten(patches, -1, shape), 1, condition.grid)
         # (B, T, H, W, pt, ph, pw, C) -> (B, C, T, pt, H, ph, W, pw)
@@ -329,3 +332,12 @@ class WanTransformer(nn.Module):
         masks = token_masks.to(reference.device).expand(batch, -1, -1, -1)
         make: Callable[[], Tensor] = partial(class_weights, masks, *grid[1:])
         return once(shared, f"classes {batch}", make, token_masks)
+
+
+def _time_at(e: Tensor, condition: Condition, piece: slice) -> Tensor:
+    """The time embedding ``(B, D)`` of a piece of the tokens."""
+    times = None if condition.extras is None else condition.extras.times
+    if times is None:
+        return e
+    number = times.number_at(piece, condition.grid[1] * condition.grid[2])
+    return e if number == 0 else times.others[number - 1][0]

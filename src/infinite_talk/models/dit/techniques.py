@@ -157,11 +157,7 @@ def share_of(rows: slice, grid: Grid, count: int) -> tuple[int, slice]:
     return next((i, s) for i, s in enumerate(shares(grid, count)) if s.start <= rows.start < s.stop)
 
 
-def cut_at_shares(cuts: Sequence[slice], grid: Grid, count: int) -> tuple[slice, ...]:
-    """``cuts`` of all tokens, none of which reaches over a border between prompts."""
-    pieces = (
-        slice(max(cut.start, share.start), min(cut.stop, share.stop))
-        for cut in cuts
-        for share in shares(grid, count)
-    )
+def cut_between(cuts: Sequence[slice], spans: Sequence[slice]) -> tuple[slice, ...]:
+    """``cuts`` of all tokens, none of which reaches over a border between ``spans`` of all of them."""
+    pieces = (slice(max(cut.start, span.start), min(cut.stop, span.stop)) for cut in cuts for span in spans)
     return tuple(piece for piece in pieces if piece.start < piece.stop)
