@@ -313,7 +313,7 @@ def _announce(
         {"ok": True, "url": url, "data_dir": str(root), "workers": supervisor.slots, "pid": os.getpid()},
         f"Infinite Talk: {url}",
     )
-    show.note(f"jobs and videos lie in {root}; {supervisor.slots} workers; Ctrl-C ends it")
+    show.note(f"jobs and videos lie in {root}; workers: {supervisor.slots}; Ctrl-C ends it")
 
 
 def _run(app: FastAPI, line: socket.socket, stop: Stop) -> None:
