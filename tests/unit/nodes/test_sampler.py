@@ -184,7 +184,11 @@ def test_each_parameter_has_an_effect(
 
 
 def test_every_parameter_is_among_those_that_are_changed():
-    files = {"unianimate_poses", "fantasytalking_embeds", "uni3c_embeds"}  # test_adapting.py: they need models
+    files = {
+        "unianimate_poses",
+        "fantasytalking_embeds",
+        "uni3c_embeds",
+    }  # test_adapting.py: they need models
     wanted = inspect.signature(WanVideoSampler.process).parameters.keys() - {"self", "model"} - files
     assert wanted <= {name.split(" ")[0] for name in (*CHANGES, *UNCHANGED)}
 

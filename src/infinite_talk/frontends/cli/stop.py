@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from types import FrameType
 
@@ -51,8 +51,13 @@ class Stop:
         if self.exit_code is not None:
             os._exit(self.exit_code)  # a take on disk is whole at every moment, so nothing is lost
         self.exit_code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
-        sys.stderr.write(f"\nstopping at the next step, {self._kept} (once more to stop at once)\n")
-        sys.stderr.flush()
+        _say(f"\nstopping at the next step, {self._kept} (once more to stop at once)\n")
+
+
+def _say(text: str) -> None:
+    """To the file below stderr: a signal may come in the middle of a write, and the stream would refuse another."""
+    with suppress(OSError):
+        os.write(sys.stderr.fileno(), text.encode())
 
 
 @contextmanager
