@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from infinite_talk.jobs.node_options import NodeOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +76,7 @@ class RecipeFacts:
 
     request: Mapping[str, Any]
     """Of the recipe: a request as JSON, its files named by their hashes. Anybody may have written it."""
+    options: NodeOptions = field(default_factory=NodeOptions)
+    """What the nodes were asked for beyond the request."""
     inputs: tuple[str, ...] = ()
     """What the files were called."""

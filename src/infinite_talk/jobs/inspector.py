@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from infinite_talk.errors import InfiniteTalkError, InputError
 from infinite_talk.inputs import read_sound, read_source
@@ -31,6 +31,7 @@ from infinite_talk.inputs.image import FORMATS, read_image
 from infinite_talk.inputs.loudness import TARGET
 from infinite_talk.inputs.video import film_rate, open_film, stored_pictures
 from infinite_talk.jobs.facts import Crop, PictureFacts, RecipeFacts, SoundFacts, SoundtrackFacts
+from infinite_talk.jobs.node_options import NodeOptions
 from infinite_talk.jobs.types import Checked
 from infinite_talk.plan.buckets import choose_size, parse_size
 from infinite_talk.request import Request
@@ -186,12 +187,16 @@ def write_soundtrack(
 
 def made_with(path: Path) -> RecipeFacts:
     """Facts of the recipe in a video."""
-    from infinite_talk.media.recipe import (
-        Recipe,
-    )  # for this question only: every other one starts faster without
+    from infinite_talk.media.recipe import Recipe  # every other question starts faster without
 
     recipe = Recipe.from_file(path)
-    return RecipeFacts(request=recipe.request, inputs=tuple(file.name for file in recipe.inputs))
+    try:
+        options = TypeAdapter(NodeOptions).validate_python(recipe.options)
+    except ValidationError as error:
+        raise InputError(f"The recipe's options are damaged: {error.error_count()} fields.") from error
+    return RecipeFacts(
+        request=recipe.request, options=options, inputs=tuple(file.name for file in recipe.inputs)
+    )
 
 
 def crop_of(height: int, width: int, size: Size) -> Crop:

@@ -29,6 +29,7 @@ from infinite_talk import (
     TakeError,
     UsageError,
 )
+from infinite_talk.jobs.checking import Checker
 from infinite_talk.jobs.node_options import NodeOptions, Resize, pipeline_options
 from infinite_talk.jobs.node_run import NodeRunner, _entry
 from infinite_talk.media.growing import growth_of
@@ -114,6 +115,7 @@ def test_a_file_beside_the_video_tells_what_was_asked(runner, asked, tmp_path):
     with pytest.raises(InputError, match="options that only the nodes have") as caught:
         Recipe.from_file(path).to_request()
     assert caught.value.code == "recipe_options"
+    assert Checker().recipe(path).options == options  # as the page takes them over
 
 
 def test_f1_a_stopped_run_goes_on_after_the_last_window_and_ends_in_the_same_bytes(runner, asked, tmp_path):

@@ -73,10 +73,11 @@ def build(
             file = maker.uploaded(path)
             if file is None:
                 return [gr.skip()] * (len(create.fields) + 2)
-            written = maker.options.checker.recipe(file).request
+            recipe = maker.options.checker.recipe(file)
         except InfiniteTalkError as error:
             return [told(maker.texts, language, error), gr.skip(), *[gr.skip()] * len(create.fields)]
-        return [reused(maker, language, file.name), gr.Tabs(selected="create"), *updates(create, written, {})]
+        message = reused(maker, language, file.name)
+        return [message, gr.Tabs(selected="create"), *updates(create, recipe.request, {}, recipe.options)]
 
     shown, asked = [videos, more], [search, count]
     tab.select(draw, asked, shown, concurrency_limit=None, **QUIETLY)
@@ -105,7 +106,7 @@ def updates(
     create: Create,
     written: Mapping[str, Any],
     extra: Mapping[str, Any],
-    options: NodeOptions = NodeOptions(),  # noqa: B008 - frozen
+    options: NodeOptions,
 ) -> list[Any]:
     """New values of the form's fields from the JSON of a request; fields that it does not touch are left alone."""
     values = fields_of(written, extra) | values_of(options)
