@@ -80,7 +80,9 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         return [
-            child for child in self.process.children(recursive=True) if "worker" in " ".join(child.cmdline())
+            child
+            for child in self.process.children(recursive=True)
+            if "infinite_talk.jobs.child" in child.cmdline()
         ]
 
 

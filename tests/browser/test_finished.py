@@ -38,6 +38,19 @@ def test_the_gallery_plays_and_gives_settings_back(visit, finished):
     expect(visitor.page.locator("#seed input")).to_have_value("7")
 
 
+def test_a_video_that_is_dropped_gives_its_settings(visit, finished, studio, tmp_path):
+    """Also one that is known nowhere else: they are in the file."""
+    film = tmp_path / "from elsewhere.mp4"
+    film.write_bytes(httpx.get(f"{studio.url}/v1/videos/{finished[1]}/content", timeout=60).content)
+    visitor = visit()
+    person = Person(visitor)
+    person.tab("gallery")
+    person.give("reuse_file", film)
+    person.see(person.say("reuse_done", name=film.name))
+    person.button("advanced").click()
+    expect(visitor.page.locator("#seed input")).to_have_value("8")
+
+
 def test_two_videos_are_compared(visit, finished):
     visitor = visit()
     person = Person(visitor)
@@ -46,8 +59,17 @@ def test_two_videos_are_compared(visit, finished):
         visitor.page.locator(f"#{name} input").first.click()
         choices = visitor.page.get_by_role("option")
         choices.nth(0 if name == "compare_first" else 1).click()
-    expect(visitor.page.locator("#compare_pair video")).to_have_count(2)
+    players = visitor.page.locator("#compare_pair video")
+    expect(players).to_have_count(2)
     visitor.picture("compare-two")
+    first, second = (players.nth(number).element_handle() for number in (0, 1))
+    visitor.page.wait_for_function("([a, b]) => a.readyState > 0 && b.readyState > 0", arg=[first, second])
+    first.evaluate("video => { video.currentTime = 0.4; }")  # what is done to one
+    visitor.page.wait_for_function(
+        "([a, b]) => a.currentTime === 0.4 && Math.abs(b.currentTime - 0.4) < 0.001", arg=[first, second]
+    )
+    visitor.page.locator('[data-play="play"]').click()
+    visitor.page.wait_for_function("([a, b]) => a.ended && b.ended", arg=[first, second])
 
 
 def test_a_video_is_measured(visit, finished):
