@@ -29,10 +29,10 @@ def test_the_gallery_plays_and_gives_settings_back(visit, finished):
     person.tab("gallery")
     card = visitor.page.locator(".it-gallery .it-job").filter(has_text="number 7").first
     expect(card).to_be_visible()
+    visitor.picture("gallery-finished")
     player = card.locator("video").element_handle()
     player.evaluate("v => { v.preload = 'auto'; v.load(); }")
     visitor.page.wait_for_function("v => v.readyState >= 2 && v.videoWidth > 0", arg=player)
-    visitor.picture("gallery-finished")
     card.locator('[data-act="reuse"]').click()
     person.button("advanced").click()
     expect(visitor.page.locator("#seed input")).to_have_value("7")
