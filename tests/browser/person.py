@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, expect
 
 from infinite_talk.frontends.web.texts import Texts
 
-from .visitor import Visitor
+from .visitor import PATIENCE, Visitor
 
 FINISHING = 400_000
 """Milliseconds until a video of the embedded model is given up; other programs may have the machine."""
@@ -20,7 +20,7 @@ class Person:
 
     def __init__(self, visitor: Visitor, language: str = "en") -> None:
         self.visitor, self.page, self.language = visitor, visitor.page, language
-        expect(self.button("make")).to_be_visible(timeout=60_000)
+        expect(self.button("make")).to_be_visible()
 
     def say(self, key: str, **values: object) -> str:
         return Texts.load().say(self.language, key, **values)
@@ -44,13 +44,13 @@ class Person:
             self.page.locator(".overflow-dropdown button").filter(has_text=name).first.click()
         expect(self.page.locator(f'[role=tab][aria-selected=true]:has-text("{name}")').first).to_be_attached()
 
-    def see(self, text: str | re.Pattern[str], timeout: int = 30_000) -> Locator:
+    def see(self, text: str | re.Pattern[str], timeout: int = PATIENCE) -> Locator:
         """Wait until a text is on the page."""
         found = self.page.get_by_text(text).locator("visible=true").first
         expect(found).to_be_visible(timeout=timeout)
         return found
 
-    def sees(self, key: str, timeout: int = 30_000) -> Locator:
+    def sees(self, key: str, timeout: int = PATIENCE) -> Locator:
         return self.see(pattern(self.say_raw(key)), timeout)
 
     def say_raw(self, key: str) -> str:

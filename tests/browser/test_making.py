@@ -54,7 +54,7 @@ def test_a_running_video_is_found_again_and_can_be_watched(visit, tmp_path, stud
     with studio.desk() as desk:
         desk.pause(job.id)
     person.state("paused")
-    expect(visitor.page.locator("video[data-preview]")).to_be_visible(timeout=60_000)
+    expect(visitor.page.locator("video[data-preview]")).to_be_visible()
     visitor.page.wait_for_function("document.querySelector('video[data-preview]')?.readyState >= 2")
     visitor.picture("create-running")
     with studio.desk() as desk:

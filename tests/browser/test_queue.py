@@ -39,10 +39,10 @@ def test_videos_change_places_pause_and_go_on(visit, queue):
     visitor.picture("queue-paused")
     press(visitor, "resume", queue[3])
     expect(state(visitor, "three")).to_have_class("it-state it-state-queued")
-    expect(state(visitor, "first")).to_have_class("it-state it-state-running", timeout=60_000)
+    expect(state(visitor, "first")).to_have_class("it-state it-state-running")
     press(visitor, "pause", queue[0])
-    expect(state(visitor, "first")).to_have_class("it-state it-state-paused", timeout=60_000)
-    expect(visitor.page.locator("#queue .it-state-running")).to_have_count(1, timeout=60_000)
+    expect(state(visitor, "first")).to_have_class("it-state it-state-paused")
+    expect(visitor.page.locator("#queue .it-state-running")).to_have_count(1)
 
 
 def press(visitor, act: str, video: str) -> None:

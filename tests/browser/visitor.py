@@ -26,7 +26,7 @@ FLAGS = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 )
-PATIENCE = 60_000
+PATIENCE = 180_000
 """Milliseconds until something that should appear is given up; nothing waits that long when all is well."""
 expect.set_options(timeout=PATIENCE)
 DESKTOP, PHONE = (1280, 900), (390, 844)
