@@ -276,24 +276,14 @@ class Engine:
 
     def recipe(self, job: Job) -> Recipe:
         """Everything that the pixels of a job depend on."""
-        from infinite_talk.media.recipe import Machine, Recipe
+        from infinite_talk.media.recipe import Recipe
 
         runtime = self.runtime(len(job.source.speech))
-        machine = Machine(
-            device=runtime.how.device.type,
-            precision=runtime.how.precision,
-            threads=self.settings.threads,
-            crf=self.settings.crf,
-            quantization=runtime.how.quantization,
-            attention=runtime.how.attention.name,
-            decoder=runtime.decoder,
-            products=runtime.how.extras,
-        )
         return Recipe.of(
             job.request,
             size=job.source.size,
             plan=job.plan.shown,
-            machine=machine,
+            machine=runtime.machine,
             model=runtime.model.identity,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -45,6 +45,9 @@ from infinite_talk.weights.precision import AsStored
 from infinite_talk.weights.reader import shapes_of
 from infinite_talk.weights.sizes import dtype_of, sizes_of
 from infinite_talk.weights.tokenizer import tokenizer_of
+
+if TYPE_CHECKING:
+    from infinite_talk.media.recipe import Machine
 
 TEXT_LAYERS = "model.block"
 """Where the layers of the text encoder are, which pass through one by one where it does not fit."""
@@ -92,9 +95,20 @@ class Runtime:
         return self
 
     @property
-    def decoder(self) -> str:
-        """For recipes: whose frames are seen."""
-        return "tiny" if Part.TINY_VAE in self.model.parts else "exact"
+    def machine(self) -> Machine:
+        """For recipes: how the models run."""
+        from infinite_talk.media.recipe import Machine
+
+        return Machine(
+            device=self.how.device.type,
+            precision=self.how.precision,
+            threads=self.settings.threads,
+            crf=self.settings.crf,
+            quantization=self.how.quantization,
+            attention=self.how.attention.name,
+            decoder="tiny" if Part.TINY_VAE in self.model.parts else "exact",
+            products=self.how.extras,
+        )
 
     def announce(self, listen: Listener) -> None:
         """Say once what runs and what is not as asked."""

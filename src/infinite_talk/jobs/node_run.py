@@ -15,7 +15,7 @@ from infinite_talk.denoise.times import NOISE_TIME, timesteps
 from infinite_talk.device import choose_device, precision_of
 from infinite_talk.inputs.image import read_image
 from infinite_talk.jobs.node_options import NodeOptions, pipeline_options
-from infinite_talk.media.recipe import Machine, Recipe
+from infinite_talk.media.recipe import Recipe
 from infinite_talk.media.take import Take
 from infinite_talk.pipeline import InfiniteTalkPipeline
 from infinite_talk.presets import given, resolve
@@ -92,21 +92,11 @@ class NodeRunner:
         runtime = Runtime.of(
             self.settings, len(request.speakers)
         )  # headers only: what the files are, and what runs
-        how = runtime.how
         return Recipe.of(
             resolve(request, defaults_of(self.settings)),
             size=size,
             plan=plan,
-            machine=Machine(
-                device=how.device.type,
-                precision=how.precision,
-                threads=self.settings.threads,
-                crf=self.settings.crf,
-                quantization=how.quantization,
-                attention=how.attention.name,
-                decoder=runtime.decoder,
-                products=how.extras,
-            ),
+            machine=runtime.machine,
             model=runtime.model.identity,
             rate=int(options.fps) if options.fps == int(options.fps) else options.fps,
             options=asdict(options),

@@ -138,9 +138,8 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
         keep = one.kept(noise.to(model.device), by_frame=asked.sampler.by_frame)
         walked = walker.until_it_fits(lambda: walker.walked(window, guide, start, keep))
     found = {"samples": walked.latent[None].cpu(), "looped": asked.sampling.loop is not None, **one.travels}
-    if (
-        samples is not None and samples.mask is not None
-    ):  # what a next sampler with the mask has to leave alone
+    if samples is not None and samples.mask is not None:
+        # What a next sampler with the mask has to leave alone.
         original = samples.latents if samples.original is None else samples.original
         found["original_image"] = original[None].cpu()
     return found, {"samples": walked.estimate[None].cpu()}

@@ -189,8 +189,8 @@ class InfiniteTalkPipeline:
             InputError: an image or recording that cannot be used.
             CheckpointError, CapabilityError, OutOfMemoryError, NumericalError, NoSpaceError: while making it.
         """
-        run, asked = self._prepared(image_path, audio_path, prompt, options), PipelineOptions.of(options)
-        target, (height, width) = self._target(asked), run.picture.shape[1:3]
+        run = self._prepared(image_path, audio_path, prompt, options)
+        target, (height, width) = self._target(run.asked), run.picture.shape[1:3]
         with hosted(self._host), _scratch(target) as scratch:
             result = self._sample(run, str(scratch))
             count = write_film(
@@ -198,7 +198,7 @@ class InfiniteTalkPipeline:
                 read_frames(Path(result["output_path"])),
                 height=height,
                 width=width,
-                rate=Fraction(asked.fps).limit_denominator(1001),
+                rate=Fraction(run.asked.fps).limit_denominator(1001),
                 crf=_CRF,
                 soundtrack=mixed(run.sounds),
                 tags={
