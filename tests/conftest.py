@@ -40,12 +40,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def log_level() -> Iterator[None]:
-    """The command line sets how much is logged, for the whole process."""
-    logger = logging.getLogger("infinite_talk")
-    before = logger.level
-    yield
-    logger.setLevel(before)
+def log_level() -> None:
+    """The command line sets how much is logged, for the whole process: also in fixtures that outlive a test."""
+    logging.getLogger("infinite_talk").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
