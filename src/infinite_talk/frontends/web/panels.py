@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs import Job, State
 from infinite_talk.jobs.adviser import Adviser, ModelFile
 from infinite_talk.jobs.desk import DEFAULT, Desk
+from infinite_talk.jobs.node_options import NodeOptions
+from infinite_talk.types import FPS
 
 QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 """For handlers: no endpoint for programs, which have the HTTP interface."""
@@ -49,9 +52,9 @@ class Panels:
         from infinite_talk.frontends.web import compare, models, quality
 
         return (
-            Section("compare", "tab_compare", lambda: compare.build(self)),
-            Section("models", "tab_models", lambda: models.build(self)),
-            Section("quality", "tab_quality", lambda: quality.build(self)),
+            Section("compare", "tab_compare", lambda _: compare.build(self)),
+            Section("models", "tab_models", lambda tab: models.build(self, tab)),
+            Section("quality", "tab_quality", lambda _: quality.build(self)),
         )
 
     # Settings by name, for ``PageOptions.settings`` and ``profiles``.
@@ -91,7 +94,9 @@ class Panels:
 
     # Estimates
 
-    def estimate(self, request: Request, settings: Settings | str, look: Findings) -> Estimate:
+    def estimate(
+        self, request: Request, settings: Settings | str, look: Findings, options: NodeOptions
+    ) -> Estimate:
         """Time and memory of a request; for ``PageOptions.estimate``.
 
         Raises:
@@ -108,8 +113,11 @@ class Panels:
         ]
         seconds = sum(spoken) if request.audio_layout is AudioLayout.IN_TURN else max(spoken, default=0.0)
         size = f"{picture.output_width}x{picture.output_height}!"
-        found = self.adviser.forecast(request, chosen, size=size, seconds=seconds)
-        return Estimate(found.width, found.height, found.video_seconds, found.seconds, found.memory)
+        # The forecast counts 25 pictures a second; the work is that of the pictures, whatever their pace.
+        frames = min(seconds * options.fps, options.audio_frames or math.inf)
+        found = self.adviser.forecast(request, chosen, size=size, seconds=frames / FPS)
+        length = found.video_seconds * FPS / options.fps
+        return Estimate(found.width, found.height, length, found.seconds, found.memory)
 
     # Jobs
 

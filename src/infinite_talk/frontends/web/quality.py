@@ -29,7 +29,12 @@ def build(panels: Panels) -> None:
     gr.Markdown(label("quality_help"))
     with gr.Row():
         job = gr.Dropdown(
-            panels.finished(), value=None, label=label("quality_video"), elem_id="quality_job", scale=3
+            panels.finished(),
+            value=None,
+            label=label("quality_video"),
+            elem_id="quality_job",
+            scale=3,
+            min_width=300,
         )
         start = gr.Button(label("quality_measure"), variant="primary", elem_id="quality_measure", scale=1)
     said = gr.HTML(f'<div class="it-empty">{label("quality_empty")}</div>', elem_id="quality_said")
