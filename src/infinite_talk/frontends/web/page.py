@@ -122,6 +122,8 @@ def theme() -> gr.themes.Base:
         body_text_color_subdued_dark="*neutral_300",
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_300",
+        link_text_color_dark="*primary_300",
+        link_text_color_hover_dark="*primary_200",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
         button_primary_background_fill="*primary_700",
