@@ -132,7 +132,8 @@ def test_the_estimate_follows_the_form(maker, upload):
 
 
 CHANGES = {
-    "voice2": "b.wav", "layout": AudioLayout.IN_TURN.value, "box_first": "1,2,3,4", "box_second": "5,6,7,8", "mask_first": "m.png",
+    "voice2": "b.wav", "layout": AudioLayout.IN_TURN.value,
+    "box_first": "1,2,3,4", "box_second": "5,6,7,8", "mask_first": "m.png",
     "mask_second": "n.png", "trim_start": 0.5, "trim_end": 3.0, "prompt": "a | b", "negative_prompt": "dull",
     "preset": "low-memory", "profile": "mine", "size": "64x64", "steps": 3, "scheduler": "unipc", "shift": 2.0,
     "text_guidance": 3.0, "audio_guidance": 2.0, "window_frames": 17, "motion_frames": 5, "max_frames": 9,

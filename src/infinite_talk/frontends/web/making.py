@@ -12,13 +12,12 @@ from infinite_talk.frontends.presets import Preset, apply_preset
 from infinite_talk.frontends.web.files import uploaded
 from infinite_talk.frontends.web.finding import Findings, picture_html, sound_html
 from infinite_talk.frontends.web.form import FILES, Form, FormError, request_of
-from infinite_talk.frontends.web.options import Estimate, PageOptions
+from infinite_talk.frontends.web.options import FPS, Estimate, PageOptions
 from infinite_talk.frontends.web.telling import alert, amount, duration, error_text, length, told
 from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs import Checked, Job, State
 from infinite_talk.jobs.desk import DEFAULT, Desk, Draft
 from infinite_talk.jobs.node_options import NodeOptions
-from infinite_talk.types import FPS
 
 PIECE = 1 << 20
 """Bytes of a file that are in memory at a time."""

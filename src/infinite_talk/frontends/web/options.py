@@ -15,6 +15,8 @@ from infinite_talk.frontends.web.finding import Findings
 from infinite_talk.jobs.checking import Checker
 from infinite_talk.jobs.node_options import NodeOptions
 
+FPS = NodeOptions().fps
+"""Pictures of a second of video, unless options say otherwise."""
 _EMBEDDED = Path(infinite_talk.__file__).parent / "bundled" / "embedded"
 
 

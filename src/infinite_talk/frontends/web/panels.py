@@ -11,13 +11,12 @@ from typing import Any
 from infinite_talk import AudioLayout, InfiniteTalkError, Request, Settings, UsageError
 from infinite_talk.frontends.web.finding import Findings
 from infinite_talk.frontends.web.node_fields import node_fields
-from infinite_talk.frontends.web.options import Estimate, PageOptions, Section
+from infinite_talk.frontends.web.options import FPS, Estimate, PageOptions, Section
 from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs import Job, State
 from infinite_talk.jobs.adviser import Adviser, ModelFile
 from infinite_talk.jobs.desk import DEFAULT, Desk
 from infinite_talk.jobs.node_options import NodeOptions
-from infinite_talk.types import FPS
 
 QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 """For handlers: no endpoint for programs, which have the HTTP interface."""
