@@ -48,10 +48,10 @@ class Head(nn.Module):
 
 
 def modulation_table(rows: int, dim: int) -> nn.Parameter:
-    """Untrained modulation ``(1, rows, D)``. On the meta device, which has no numbers, none are divided: torch would
-    load its compiler for that."""
-    values = torch.randn(1, rows, dim)
-    return nn.Parameter(values if values.is_meta else values / dim**0.5)
+    """Untrained modulation ``(1, rows, D)``. On the meta device, which has no numbers, none are drawn: torch would load
+    its compiler for that."""
+    values = torch.empty(1, rows, dim)
+    return nn.Parameter(values if values.is_meta else values.normal_() / dim**0.5)
 
 
 def sinusoid(timestep: Tensor, width: int) -> Tensor:
