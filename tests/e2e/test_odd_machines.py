@@ -34,11 +34,8 @@ def test_f11_a_video_is_made_on_an_odd_machine(
     folder.mkdir()
     (folder / "me 我.png").write_bytes(portrait.read_bytes())
     (folder / "речь a.wav").write_bytes(speech.read_bytes())
-    done = started(
-        ["generate", "--image", "me 我.png", "--audio", "речь a.wav", "--model", str(tiny_bundle)]
-        + ["--steps", "1", "-o", "готово 完.mp4"],
-        folder,
-    )
+    media = ["--image", "me 我.png", "--audio", "речь a.wav", "-o", "готово 完.mp4"]
+    done = started(["generate", *media, "--model", str(tiny_bundle), "--steps", "1"], folder)
     assert done.returncode == 0, done.stderr
     with av.open(str(folder / "готово 完.mp4")) as film:
         assert {stream.type for stream in film.streams} == {"video", "audio"}
