@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from infinite_talk.memory import Work
+from infinite_talk.memory import Work, full_sizes
 from infinite_talk.memory.costs import denoise_need
-from infinite_talk.memory.sizes import full_sizes
 from infinite_talk.types import Size
 
 WORK = Work(size=Size(480, 832))
