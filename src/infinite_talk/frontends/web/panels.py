@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+
 from infinite_talk import AudioLayout, InfiniteTalkError, Request, Settings, UsageError
 from infinite_talk.frontends.web.finding import Findings
 from infinite_talk.frontends.web.node_fields import node_fields
@@ -124,6 +126,18 @@ class Panels:
         """Titles and ids of finished jobs, newest first."""
         jobs = self.desk.list(states=(State.COMPLETED,), limit=SHOWN)
         return [(label(job), job.id) for job in jobs]
+
+    def finished_field(self, key: str, **options: Any) -> gr.Dropdown:  # noqa: ANN401 - of ``gr.Dropdown``
+        """A list of finished jobs, looked up again when it is opened."""
+        field = gr.Dropdown(self.finished(), value=None, label=self.texts.label(key), **options)
+        field.focus(
+            lambda: gr.update(choices=self.finished()),
+            None,
+            field,
+            api_visibility="private",
+            show_progress="hidden",
+        )
+        return field
 
     def video(self, job: str) -> tuple[Job, Path]:
         """A finished job and its video.
