@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from infinite_talk.denoise.caches import remembered_streams
+from infinite_talk.denoise.flow_edit import branches_of
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.denoise.noise import seeded
 from infinite_talk.denoise.sample import check_for_windows, iterations
@@ -303,21 +304,32 @@ def _notes_on(samples: Samples | None, asked: Asked) -> list[str]:
 
 def work_of(asked: Asked, size: Size, frames: int, people: int, texts: Texts) -> Work:
     """What the memory of a window depends on."""
-    branches = asked.sampler.guidance().branches
+    latents, sampling = latent_frames(frames), asked.sampling
+    branches: Collection[Branch] = asked.sampler.guidance().branches
+    source: Collection[Branch] = ()
+    if sampling.flow_edit is not None:
+        branches, source = branches_of(sampling, asked.sampler.steps)
     return Work(
         size=size,
         frames=frames,
         motion=1,
-        steps=asked.sampler.steps * iterations(asked.sampling),
+        steps=asked.sampler.steps * iterations(sampling),
         branches=len(branches),
-        silent=sum(branch in (Branch.UNCOND, Branch.DROP_AUDIO) for branch in branches),
+        silent=_silent(branches),
+        source_branches=len(source),
+        source_silent=_silent(source),
         people=people,
         texts=len(texts.prompts) + 1,
-        remembered=remembered_streams(asked.cache, len(branches)),
-        put=put_on(asked.sampling, asked.adapters),
+        remembered=remembered_streams(asked.cache, len(branches) + len(source)),
+        put=put_on(sampling, asked.adapters),
         beside=float(sum(adapter.weights for adapter in asked.adapters)),
-        views=max(1, len(views(asked.sampling, 0, asked.sampler.steps, latent_frames(frames)))),
+        before=float(max((adapter.before(latents) for adapter in asked.adapters), default=0)),
+        views=max(1, len(views(sampling, 0, asked.sampler.steps, latents))),
     )
+
+
+def _silent(branches: Collection[Branch]) -> int:
+    return sum(not branch.has_speech for branch in branches)
 
 
 def put_on(sampling: Sampling, adapters: Sequence[Adapter]) -> float:

@@ -51,6 +51,10 @@ class Adapter(Protocol):
         """Bytes of its network's weights."""
         ...
 
+    def before(self, latents: int) -> int:
+        """Bytes that it takes for a moment before the steps of a window of ``latents`` latent frames."""
+        ...
+
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:
         """What it puts on the passes of one window."""
         ...
