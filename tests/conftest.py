@@ -9,7 +9,6 @@ import gc
 import logging
 import os
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
