@@ -17,12 +17,12 @@ ROWS = [
 ]
 
 
-def test_the_page_has_rows():
+def test_the_page_has_rows() -> None:
     assert len(ROWS) > 70
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0][:40])
-def test_a_fault_is_shown_to_be_gone_by_tests_that_exist(row: list[str]):
+def test_a_fault_is_shown_to_be_gone_by_tests_that_exist(row: list[str]) -> None:
     there, here, tests = row
     named = re.findall(r"`([\w/]+\.py)::([\w:]+)`", tests)
     assert there and here and named
