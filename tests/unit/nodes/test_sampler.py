@@ -502,7 +502,7 @@ EDIT = {"source_embeds": scenes.text_embeds(), "skip_steps": 0}
         ({"slg_args": {"blocks": [0]}}, "slg_args have no effect with cfg 1"),
         ({"scheduler": "multitalk", "steps": 30}, "30"),
         ({"start_step": 1}, "without samples"),
-        ({"cfg": 2.0, "end_step": 1}, "decoded with that share of noise"),
+        ({"steps": 4, "end_step": 2}, "decoded with that share of noise"),
         (
             {"experimental_args": {"use_tcfg": True, "raag_alpha": 1.0}},
             "use_tcfg, raag_alpha of experimental_args",
