@@ -26,7 +26,7 @@ from infinite_talk.memory.flops import (
     total,
     total_bytes,
 )
-from infinite_talk.memory.sizes import WAN_VAE
+from infinite_talk.memory.published import WAN_VAE
 from infinite_talk.memory.work import Work
 from infinite_talk.models.dit import DiTConfig
 from infinite_talk.types import FPS, Size

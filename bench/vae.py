@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.common import parser, save
-from infinite_talk.memory.sizes import WAN_VAE
+from infinite_talk.memory.published import WAN_VAE
 from infinite_talk.models.vae import VideoVAE
 from infinite_talk.models.vae.layers import CausalConv3d, ChannelNorm, sum_of_frames
 from infinite_talk.ops import codec

@@ -60,6 +60,19 @@ def test_light_things_do_not_load_heavy_ones(code):
     assert done.returncode == 0, done.stderr
 
 
+def test_plans_do_not_load_what_only_models_need():
+    """What would run, and how large it is, is said without the compiler and without the encoders' library."""
+    code = (
+        "import sys\nfrom infinite_talk.frontends.cli.main import run\n"
+        "assert run(['plan', '--model', '14b', '--vram', '12']) == 0\n"
+        "assert not {'torch._dynamo', 'sympy', 'transformers', 'scipy'} & set(sys.modules), 'heavy'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_version_agrees_with_the_metadata():
     pyproject = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text("utf-8")
     assert f'version = "{infinite_talk.__version__}"' in pyproject

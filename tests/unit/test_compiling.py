@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from infinite_talk.ops.accumulation import float16_sums, why_not_float16_sums
-from infinite_talk.ops.compiling import Compilation, compile_blocks, for_moving_weights, why_not_compiled
+from infinite_talk.ops.compiling import (
+    Compilation,
+    compile_blocks,
+    constant,
+    for_moving_weights,
+    why_not_compiled,
+)
 from tests.unit.tiny_dit import inputs, latent, model
 
 CPU = torch.device("cpu")
@@ -26,6 +32,16 @@ def test_compiled_blocks_are_compiled_and_give_the_same_numbers() -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert counters["stats"]["unique_graphs"] > 0
     assert list(made.state_dict()) == names
+
+
+def test_the_mark_of_a_constant_is_torchs_own() -> None:
+    def ours() -> bool:
+        return True
+
+    def theirs() -> bool:
+        return True
+
+    assert vars(constant(ours)) == vars(torch.compiler.assume_constant_result(theirs)) != {}
 
 
 @pytest.mark.parametrize(

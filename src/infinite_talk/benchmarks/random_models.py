@@ -13,7 +13,8 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
-from infinite_talk.memory.sizes import WAN_VAE, Shape
+from infinite_talk.memory.published import WAN_VAE
+from infinite_talk.memory.sizes import Shape
 from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.models.speech import SpeechConfig, SpeechEncoder
 from infinite_talk.models.text import TextConfig, TextEncoder

@@ -72,7 +72,7 @@ class Database:
                 os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             except OSError as error:
                 raise NoSpaceError(
-                    f"The store of jobs {file} cannot be made: {error.strerror}. Choose another data folder.",
+                    f"The store of jobs {file} cannot be made: {error.strerror}. Choose another folder: --data-dir.",
                     code="not_writable",
                 ) from error
         return cls(_sqlite(file, patience), str(file), file)

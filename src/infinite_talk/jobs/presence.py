@@ -110,7 +110,8 @@ def _hold(path: Path) -> int | None:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise NoSpaceError(
-                f"{path} cannot be made: {error.strerror}. Choose another data folder.", code="not_writable"
+                f"{path} cannot be made: {error.strerror}. Choose another folder: --data-dir.",
+                code="not_writable",
             ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

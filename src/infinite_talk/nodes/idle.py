@@ -7,10 +7,11 @@ from typing import Any
 
 from infinite_talk.denoise.steppers import Euler
 from infinite_talk.nodes.embeds import Samples, Talk, Texts
+from infinite_talk.nodes.voices import Speech
 from infinite_talk.nodes.walking import Asked
 from infinite_talk.request import EasyCache
 from infinite_talk.sampling import Sampling
-from infinite_talk.types import Plan
+from infinite_talk.types import Plan, Window, latent_frames
 
 FINISHED = 0.01
 """Share of noise that nobody sees; some solvers end a little above 0."""
@@ -90,8 +91,21 @@ def in_samples(samples: Samples | None, asked: Asked) -> Iterator[str]:
         yield f"The schedule starts at sigma {first:.3f} without samples; it starts from noise all the same."
 
 
-def in_one(embeds: Mapping[str, Any], asked: Asked) -> Iterator[str]:
-    """Beside the picture of one latent."""
+def in_one(embeds: Mapping[str, Any], asked: Asked, window: Window, speech: Speech | None) -> Iterator[str]:
+    """Where one latent is made, and beside its picture."""
+    sampling, latents = asked.sampling, latent_frames(window.frames)
+    if sampling.enhance is not None and latents == 1:
+        yield "feta_args have no effect on a single latent frame: they are about attention between frames."
+    if sampling.context is not None and sampling.context.frames >= latents:
+        yield (
+            f"context_options have no effect: a context of {sampling.context.frames} latent frames holds all {latents} "
+            "of the video."
+        )
+    if speech is not None and speech.frames > window.frames:
+        yield (
+            f"The speech has {speech.frames} frames and the video {window.frames}: the rest is not heard. "
+            "WanVideo Long I2V Multi/InfiniteTalk makes a video as long as its speech."
+        )
     if embeds.get("pusa_noise_multipliers") and not asked.sampler.by_frame:
         yield "The noise of WanVideo Add Pusa Noise has an effect with the scheduler flowmatch_pusa only."
     if embeds.get("negative_clip_context") is not None and all(w == 1 for w in asked.sampling.guidance.text):

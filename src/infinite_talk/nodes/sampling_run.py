@@ -125,7 +125,7 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
         *notes,
         *idle.in_arguments(values, asked, prompts=len(texts.prompts)),
         *idle.in_samples(samples, asked),
-        *idle.in_one(embeds, asked),
+        *idle.in_one(embeds, asked, window, speech),
     )
     clock = _clock(1, asked, model, said)
     clock.phase(Phase.SAMPLING)

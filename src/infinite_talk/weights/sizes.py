@@ -9,7 +9,8 @@ from math import prod
 import torch
 
 from infinite_talk.memory.costs import speech_encoder, text_encoder, vision_encoder
-from infinite_talk.memory.sizes import WAN_VAE, Encoder, ModelSizes, Shape, kept_bytes, transformer_bytes
+from infinite_talk.memory.published import WAN_VAE
+from infinite_talk.memory.sizes import Encoder, ModelSizes, Shape, kept_bytes, transformer_bytes
 from infinite_talk.models.speech import keys as speech_keys
 from infinite_talk.models.text import keys as text_keys
 from infinite_talk.models.tiny_vae import keys as tiny_vae_keys

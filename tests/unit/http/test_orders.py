@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from infinite_talk import APG, AudioLayout, Box, EasyCache, LoRA, Request, Settings, Speaker
+from infinite_talk.frontends.http.envelope import Refusal
+from infinite_talk.frontends.http.fields import ELSEWHERE, MEDIA, VideoFields, read_fields
 from infinite_talk.jobs.limits import Limits
 from infinite_talk.jobs.node_options import NodeOptions, Resize
 from tests.unit.http.service import AUDIO, BAD, FORM, PICTURE, Service, error, service
@@ -247,6 +249,13 @@ WRONG: list[tuple[dict[str, str], tuple[int, str, str]]] = [
 def test_wrong_fields_are_named(served: Service) -> None:
     for fields, expected in WRONG:
         assert refused(served, **fields) == expected, fields
+
+
+@pytest.mark.parametrize(("theirs", "ours"), ELSEWHERE.items())
+def test_the_names_of_other_programs_are_answered_with_ours(theirs: str, ours: str) -> None:
+    with pytest.raises(Refusal, match=rf"Unknown field '{theirs}'. Did you mean {ours}\?"):
+        read_fields({theirs: "4"})
+    assert ours in (*VideoFields.model_fields, *MEDIA)
 
 
 def test_missing_and_misplaced_files_are_named(served: Service) -> None:

@@ -21,7 +21,8 @@ import torch
 from infinite_talk.memory import Work, full_sizes
 from infinite_talk.memory.codec import Pass, decode_pass, encode_pass
 from infinite_talk.memory.costs import decode_need, encode_need
-from infinite_talk.memory.sizes import GGUF, WAN_VAE, kept_bytes, transformer_shapes
+from infinite_talk.memory.published import WAN_VAE
+from infinite_talk.memory.sizes import GGUF, kept_bytes, transformer_shapes
 from infinite_talk.memory.workspace import block_workspace, condition_bytes
 from infinite_talk.models.dit import DiTConfig, WanTransformer
 from infinite_talk.models.vae import VAEConfig, VideoVAE

@@ -12,9 +12,8 @@ import torch
 from infinite_talk.denoise.adapters import Poses
 from infinite_talk.denoise.denoiser import Plain
 from infinite_talk.denoise.guidance import Branch
-from infinite_talk.memory import MemoryPlan, Work
+from infinite_talk.memory import MemoryPlan, Work, full_sizes
 from infinite_talk.memory.costs import denoise_need, kept_bytes
-from infinite_talk.memory.sizes import full_sizes
 from infinite_talk.models.adapters import UniAnimate, UniAnimateConfig, uni_animate
 from infinite_talk.nodes.handles import Vae
 from infinite_talk.types import Size

@@ -556,6 +556,24 @@ def test_nothing_to_keep_apart_is_told(rooms: Rooms, changes: Args, why: str):
     assert [why in note for note in notes if "video_attention_split_steps" in note] == [True]
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        (
+            {"image_embeds": empty(1), "feta_args": {"weight": 5.0}, "multitalk_embeds": None},
+            "on a single latent frame",
+        ),
+        ({"context_options": {"context_frames": 81}}, "holds all 5 of the video"),
+        (
+            {"multitalk_embeds": scenes.multitalk_embeds(20)},
+            "20 frames and the video 17: the rest is not heard",
+        ),
+    ],
+)
+def test_what_one_latent_has_no_use_for_is_told(rooms: Rooms, changes: Args, note: str):
+    assert [note in one for one in told(rooms, alone, **changes)] == [True]
+
+
 def told(rooms: Rooms, made: Made, **changes: Any) -> list[str]:
     """The notes of a run."""
     heard: list[Progress] = []

@@ -113,11 +113,13 @@ def _service(service: dict[str, Any]) -> str:
 
 def _kernels(found: dict[str, Any]) -> list[str]:
     """The attention kernels, one a line: name, exact or not, time, and what is missing."""
-    lines = ["attention       exact   ms"]
-    for row in found["attention"]["kernels"]:
+    rows = found["attention"]["kernels"]
+    width = 2 + max(len(row["name"]) for row in rows)
+    lines = [f"{'attention':<{width}}exact   ms"]
+    for row in rows:
         took = "" if row["milliseconds"] is None else f"{row['milliseconds']:.3g}"
         says = row["version"] if row["usable"] else f"no: {row['why']}. {row['get']}".rstrip()
-        lines.append(f"{row['name']:<16}{'yes' if row['exact'] else 'no':<5}{took:>5}   {says}")
+        lines.append(f"{row['name']:<{width}}{'yes' if row['exact'] else 'no':<5}{took:>5}   {says}")
     return lines
 
 

@@ -52,7 +52,8 @@ def _fail(error: BaseException, arguments: Sequence[str]) -> int:
 
     if "--json" in arguments:
         sys.stdout.write(json_text(failure.as_dict()) + "\n")
-    sys.stderr.write(f"infinite-talk: {clean(failure.message)}\n")
+    if failure.message:  # none where a bare command has shown its help
+        sys.stderr.write(f"infinite-talk: {clean(failure.message)}\n")
     return failure.exit_code
 
 

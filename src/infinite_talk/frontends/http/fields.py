@@ -41,6 +41,26 @@ _NODE_OPTIONS = tuple(field.name for field in dataclasses.fields(NodeOptions))
 _EXTRA = (*_REQUEST_ONLY, *_NODE_OPTIONS)
 
 
+ELSEWHERE = {
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "cfg": "guidance_scale",
+    "audio_cfg": "audio_guidance_scale",
+    "audio_guidance": "audio_guidance_scale",
+    "shift": "flow_shift",
+    "image": "input_reference",
+    "video": "input_reference",
+    "image_reference": "input_reference",
+    "video_reference": "input_reference",
+    "speech": "audio",
+    "width": "size",
+    "height": "size",
+    "num_frames": "seconds",
+    "duration": "seconds",
+}
+"""What other programs call our fields."""
+
+
 class Mode(StrEnum):
     """How long the video may be."""
 
@@ -153,8 +173,8 @@ def read_fields(given: Mapping[str, Any]) -> VideoFields:
     known = [*VideoFields.model_fields, *MEDIA]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(sorted(known))}."
+            near = ELSEWHERE.get(name) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
+            hint = f" Did you mean {near}?" if near else f" Known: {', '.join(sorted(known))}."
             raise Refusal(400, f"Unknown field {name[:60]!r}.{hint}", code="unknown_field", param=name[:60])
     said = {name: value for name, value in given.items() if name not in MEDIA and value is not None}
     try:

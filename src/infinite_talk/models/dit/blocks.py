@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from infinite_talk.models.dit.condition import BlockCondition, Condition, Context, KeysValues
 from infinite_talk.models.dit.config import DiTConfig
+from infinite_talk.models.dit.ends import modulation_table
 from infinite_talk.models.dit.extras import BlockExtras, Grid
 from infinite_talk.models.dit.people import class_maps, query_positions
 from infinite_talk.models.dit.speech import SpeechAttention
@@ -226,7 +227,7 @@ class Block(nn.Module):
             nn.GELU(approximate="tanh"),
             nn.Linear(config.ffn_dim, config.dim),
         )
-        self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
+        self.modulation = modulation_table(6, config.dim)
         self.rows_at_once: int | None = None
 
     def forward(

@@ -38,13 +38,20 @@ class Head(nn.Module):
         super().__init__()
         self.eps = config.eps
         self.head = nn.Linear(config.dim, math.prod(config.patch_size) * config.out_dim)
-        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+        self.modulation = modulation_table(2, config.dim)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         """``x`` (B, N, D), time embedding ``e`` (B, D) float32 -> (B, N, patch * out_dim)."""
         shift, scale = (self.modulation.float() + e[:, None]).unsqueeze(2).unbind(1)
         with torch.autocast(x.device.type, enabled=False):
             return linear_float32(self.head, layer_norm(x.float(), self.eps) * (1 + scale) + shift)
+
+
+def modulation_table(rows: int, dim: int) -> nn.Parameter:
+    """Untrained modulation ``(1, rows, D)``. On the meta device, which has no numbers, none are drawn: torch would load
+    its compiler for that."""
+    values = torch.empty(1, rows, dim)
+    return nn.Parameter(values if values.is_meta else values.normal_() / dim**0.5)
 
 
 def sinusoid(timestep: Tensor, width: int) -> Tensor:

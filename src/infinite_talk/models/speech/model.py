@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from infinite_talk.errors import InputError
 from infinite_talk.models.speech.config import SpeechConfig
+
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Model
 
 VARIANCE_FLOOR = 1e-7
 """Keeps the normalisation of a silent waveform finite; the number of wav2vec 2.0's own feature extractor."""
@@ -40,7 +43,7 @@ class SpeechEncoder(nn.Module):
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = Wav2Vec2Model(_transformers_config(config))
+        self.model = _wav2vec2(config)
 
     def forward(self, waveform: Tensor, frames: int) -> Tensor:
         """Features of a whole recording at once, as the official program computes them.
@@ -197,8 +200,10 @@ def normalise(waveform: Tensor) -> Tensor:
     return (waveform - mean) * scale
 
 
-def _transformers_config(config: SpeechConfig) -> Wav2Vec2Config:
-    return Wav2Vec2Config(
+def _wav2vec2(config: SpeechConfig) -> Wav2Vec2Model:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model  # slow to import: only where a model is built
+
+    settings = Wav2Vec2Config(
         hidden_size=config.hidden_size,
         num_hidden_layers=config.num_hidden_layers,
         num_attention_heads=config.num_attention_heads,
@@ -222,3 +227,4 @@ def _transformers_config(config: SpeechConfig) -> Wav2Vec2Config:
         activation_dropout=0.0,
         feat_proj_dropout=0.0,
     )
+    return Wav2Vec2Model(settings)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import UMT5Config, UMT5EncoderModel
-from transformers.models.umt5.modeling_umt5 import UMT5DenseGatedActDense
 
 from infinite_talk.errors import CheckpointError
 from infinite_talk.models.text.config import TextConfig
 from infinite_talk.models.text.tokens import Tokenizer, Tokens, byte_tokenizer, tokenise
+
+if TYPE_CHECKING:
+    from transformers import UMT5EncoderModel
+    from transformers.models.umt5.modeling_umt5 import UMT5DenseGatedActDense
 
 
 class TextEncoder(nn.Module):
@@ -23,7 +26,7 @@ class TextEncoder(nn.Module):
         self.config = config
         self.tokenizer = tokenizer or (byte_tokenizer if config.bytes else None)
         # The encoder alone: the model around it holds the embedding a second time.
-        self.model = UMT5EncoderModel(_transformers_config(config)).encoder
+        self.model = _umt5(config).encoder
         for block in self.model.block:
             block.layer[1].DenseReluDense = FeedForward(block.layer[1].DenseReluDense)
 
@@ -86,8 +89,10 @@ class FeedForward(nn.Module):
         return mixed
 
 
-def _transformers_config(config: TextConfig) -> UMT5Config:
-    return UMT5Config(
+def _umt5(config: TextConfig) -> UMT5EncoderModel:
+    from transformers import UMT5Config, UMT5EncoderModel  # slow to import: only where a model is built
+
+    settings = UMT5Config(
         vocab_size=config.vocab_size,
         d_model=config.dim,
         d_kv=config.dim_attn // config.num_heads,
@@ -100,3 +105,4 @@ def _transformers_config(config: TextConfig) -> UMT5Config:
         feed_forward_proj="gated-gelu",
         dropout_rate=0.0,
     )
+    return UMT5EncoderModel(settings)

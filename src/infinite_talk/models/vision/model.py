@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from infinite_talk.models.vision.config import VisionConfig
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModel
 
 
 class ImageEncoder(nn.Module):
@@ -15,7 +19,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config
-        whole = CLIPVisionModel(_transformers_config(config))
+        whole = _clip(config)
         # Before transformers 5 the tower is inside the model, under a name that would come into our keys.
         self.model = getattr(whole, "vision_model", whole)
         self.model.post_layernorm = nn.Identity()
@@ -35,8 +39,10 @@ class ImageEncoder(nn.Module):
         return pixels
 
 
-def _transformers_config(config: VisionConfig) -> CLIPVisionConfig:
-    return CLIPVisionConfig(
+def _clip(config: VisionConfig) -> CLIPVisionModel:
+    from transformers import CLIPVisionConfig, CLIPVisionModel  # slow to import: only where a model is built
+
+    settings = CLIPVisionConfig(
         hidden_size=config.dim,
         intermediate_size=config.dim * config.mlp_ratio,
         num_hidden_layers=config.used_layers,
@@ -47,3 +53,4 @@ def _transformers_config(config: VisionConfig) -> CLIPVisionConfig:
         hidden_act="gelu",
         attention_dropout=0.0,
     )
+    return CLIPVisionModel(settings)

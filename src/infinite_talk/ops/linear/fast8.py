@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from infinite_talk.ops.compiling import constant
 from infinite_talk.ops.linear.float8 import PLAIN_E4M3FN, PLAIN_E5M2, Float8
 from infinite_talk.ops.linear.packed import Parts
 from infinite_talk.ops.linear.rows import Float8Rows, float8_rows, rows_to_float8, rows_to_int8
@@ -138,7 +139,7 @@ def has_float8(device: torch.device) -> bool:
     return device.type == "cuda" and _capability(device) >= (8, 9)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def has_int8(device: torch.device) -> bool:
     """Whether a device multiplies int8: GPUs, and CPUs with VNNI. On others torch's product counts one by one,
     twenty times slower than in float32.
@@ -146,7 +147,7 @@ def has_int8(device: torch.device) -> bool:
     return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_vnni_supported())
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def _capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)
 

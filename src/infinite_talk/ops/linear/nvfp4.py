@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from infinite_talk.ops.compiling import constant
 from infinite_talk.ops.linear.fast8 import aligned
 from infinite_talk.ops.linear.nibbles import E2M1, E2M1_LARGEST, blocks, join, look_up, to_e2m1
 from infinite_talk.ops.linear.packed import Parts, product
@@ -130,7 +131,7 @@ def _coded(rows: Tensor) -> dict[str, Tensor]:
     }
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def _has_nvfp4(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (10, 0)
 
