@@ -466,6 +466,7 @@ REFUSED: tuple[tuple[Args, str], ...] = (
     ({"scheduler": {"scheduler": "euler", "stepz": 1}}, "stepz.*steps"),
     ({"text_embeds": {"prompt_embeds": [torch.zeros(3, 9)]}}, r"\(3, 9\)"),
     ({"text_embeds": {"prompt": []}}, "prompt_embeds"),
+    ({"text_embeds": {"nag_params": {"nag_scale": 5.0}}}, "no nag_prompt_embeds"),
     ({"multitalk_embeds": {"audio_features": []}}, "no audio_features"),
     ({"multitalk_embeds": {"audio_features": [torch.zeros(5, 12, 768)]}}, r"\(frames, 2, 4\)"),
     ({"multitalk_embeds": {"audio_feature": []}}, "audio_features"),
