@@ -122,6 +122,35 @@ def test_python_defaults_are_the_declared_ones(name):
         assert default == differ.get(key, options.get("default")), f"{name}.{key}"
 
 
+ORDER = {
+    "WanVideoModelLoader": "model base_precision load_device quantization compile_args attention_mode block_swap_args "
+    "lora vram_management_args extra_model",
+    "WanVideoLoraSelect": "lora strength unique_id blocks prev_lora low_mem_load merge_loras",
+    "WanVideoTextEncode": "positive_prompt negative_prompt t5 force_offload model_to_offload use_disk_cache device",
+    "WanVideoClipVisionEncode": "clip_vision image_1 strength_1 strength_2 force_offload crop combine_embeds image_2 "
+    "negative_image tiles ratio",
+    "MultiTalkWav2VecEmbeds": "wav2vec_model normalize_loudness fps num_frames audio_1 audio_scale audio_cfg_scale "
+    "multi_audio_type audio_2 audio_3 audio_4 ref_target_masks add_noise_floor smooth_transients",
+    "WanVideoImageToVideoMultiTalk": "vae width height frame_window_size motion_frame force_offload colormatch "
+    "start_image tiled_vae clip_embeds mode output_path",
+    "WanVideoImageToVideoEncode": "width height num_frames force_offload noise_aug_strength start_latent_strength "
+    "end_latent_strength",
+    "WanVideoEncode": "vae image enable_vae_tiling tile_x tile_y tile_stride_x tile_stride_y noise_aug_strength "
+    "latent_strength mask",
+    "WanVideoDecode": "vae samples enable_vae_tiling tile_x tile_y tile_stride_x tile_stride_y normalization",
+}
+"""How scripts that do not name their arguments give them: the order of the pack's methods, which is not always that of
+its editor."""
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_arguments_without_names_come_in_the_packs_order(name):
+    node = node_class(name)
+    parameters = list(inspect.signature(getattr(node, node.FUNCTION)).parameters)[1:]
+    wanted = ORDER[name].split()
+    assert parameters[: len(wanted)] == wanted
+
+
 @pytest.mark.parametrize("name", NODES)
 def test_everything_is_explained_in_both_languages(name):
     told = [description(name), *(tooltip(name, key) for key in inputs(name))]

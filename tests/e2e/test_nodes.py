@@ -65,7 +65,7 @@ def told(tiny_bundle: Path, image: torch.Tensor, audio: dict[str, Any]) -> dict[
     )
     (vision,) = WanVideoClipVisionEncode().process(CLIPVisionLoader().load_clip(name)[0], image)
     speech, _, frames = MultiTalkWav2VecEmbeds().process(
-        Wav2VecModelLoader().loadmodel(name, "fp32")[0], audio, num_frames=1000
+        Wav2VecModelLoader().loadmodel(name, "fp32")[0], num_frames=1000, audio_1=audio
     )
     return {
         "model": WanVideoModelLoader().loadmodel(name, "fp32")[0],

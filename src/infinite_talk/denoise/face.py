@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import torch
 
 from infinite_talk.denoise.guidance import Answers, Branch, Guidance, Rule
-from infinite_talk.sampling import Share
+from infinite_talk.denoise.stepwise import Stepwise
+from infinite_talk.sampling import GuidanceChoice, Share
+
+
+def rules_of(choice: GuidanceChoice, steps: int) -> Guidance:
+    """All rules of a window of so many steps: text, speech and face."""
+    return with_face(Stepwise(choice, steps), choice.face, choice.face_share, steps)
 
 
 def with_face(guidance: Guidance, scales: Sequence[float], share: Share, steps: int) -> Guidance:

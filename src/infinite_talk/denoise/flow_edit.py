@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from infinite_talk.denoise.denoiser import Denoiser, Question, answers
-from infinite_talk.denoise.guidance import Guidance
+from infinite_talk.denoise.face import rules_of
+from infinite_talk.denoise.guidance import Branch, Guidance
 from infinite_talk.denoise.keeping import Keep, Motion, noised
 from infinite_talk.denoise.loop import OnStep, Walked, ignore
 from infinite_talk.denoise.sampler import Sampler
-from infinite_talk.denoise.stepwise import Stepwise
 from infinite_talk.errors import NumericalError, UsageError
 from infinite_talk.sampling import FlowEdit, GuidanceChoice, Sampling, ScheduleChoice
 from infinite_talk.types import Guide
@@ -74,20 +74,29 @@ def flow_edit(
     choice, guided = sampler.sampling.flow_edit, sampler.sampling.guidance
     _check(sampler.sampling, choice, sampler.steps, video, target.guide)
     device, steps = target.guide.motion.device, sampler.steps
-    theirs = _Asked(source, Stepwise(_scaled(guided, choice.source_text), steps))
-    ours = _Asked(target, Stepwise(guided, steps))
+    theirs = _Asked(source, rules_of(_scaled(guided, choice.source_text), steps))
+    ours = _Asked(target, rules_of(guided, steps))
     kept = Motion(target.guide.motion) if keep is None else keep
     video = video.float().to(device)
     run = _Run(video, draw, kept, on_step)
     walked = run.edit(ours, theirs, sampler, range(choice.skip_steps, steps - choice.drift_steps))
     if choice.drift_steps:
-        plain = _Asked(target, Stepwise(_scaled(guided, choice.drift_text), steps))
+        plain = _Asked(target, rules_of(_scaled(guided, choice.drift_text), steps))
         walked = run.drift(plain, drift or sampler, range(steps - choice.drift_steps, steps), walked.latent)
     if not bool(torch.isfinite(walked.latent).all()):
         raise NumericalError(
             "FlowEdit produced NaN or infinite values. Use less guidance or a higher precision."
         )
     return walked
+
+
+def branches_of(sampling: Sampling, steps: int) -> tuple[frozenset[Branch], frozenset[Branch]]:
+    """What an edit asks about the target, in its plain steps too, and about the source."""
+    edit, guided = sampling.flow_edit or FlowEdit(), sampling.guidance
+    scales = [guided.text, *([edit.drift_text] if edit.drift_steps else [])]
+    ours = (rules_of(_scaled(guided, text), steps).branches for text in scales)
+    theirs = rules_of(_scaled(guided, edit.source_text), steps).branches
+    return frozenset(branch for asked in ours for branch in asked), frozenset(theirs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

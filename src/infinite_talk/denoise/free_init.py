@@ -25,21 +25,26 @@ def again(
     noise: torch.Tensor,
     fresh: Callable[[int], torch.Tensor],
     choice: FreeInit,
+    *,
+    sigma: float = 1.0,
 ) -> None:
     """Walk ``choice.iterations`` times; the last result is that of the last call of ``walk``.
 
     Args:
-        walk: from a start ``(16, T, h, w)`` and the number of the iteration to the picture it ends at.
+        walk: from a start ``(16, T, h, w)`` and the number of the iteration to the clean picture it comes to.
         start: of the first iteration.
         noise: what every result is given back.
         fresh: noise for an iteration, from which the high frequencies are taken.
+        sigma: share of noise that the schedule starts with. Below 1, where a video is the start, both parts are the
+            result with that much noise in it: with more, the first step would meet a latent that it does not expect.
     """
     _, frames, height, width = noise.shape
     passing = low_pass((frames, height, width), choice).to(noise.device)
     for iteration in range(choice.iterations):
         result = walk(start, iteration).to(noise)
         if iteration + 1 < choice.iterations:
-            start = mixed(noised(result, noise, NOISY), fresh(iteration + 1).to(noise), passing)
+            low, high = noised(result, noise, min(NOISY, sigma)), fresh(iteration + 1).to(noise)
+            start = mixed(low, high if sigma >= NOISY else noised(result, high, sigma), passing)
 
 
 def mixed(low: torch.Tensor, high: torch.Tensor, passing: torch.Tensor) -> torch.Tensor:

@@ -51,9 +51,10 @@ def sample(
             on_step(iteration * sampler.steps + step)
 
         walked[:] = [walk(denoiser, sampler, guide, latent, told, kept, step_noise)]
-        return walked[0].latent
+        # A walk that ends early leaves noise: what it comes to is the picture as its last step saw it.
+        return walked[0].estimate if sampler.sigmas[-1] > 0 else walked[0].latent
 
-    again(once, start.latent(sampler), start.noise.float(), fresh, free)
+    again(once, start.latent(sampler), start.noise.float(), fresh, free, sigma=sampler.sigmas[0])
     return walked[0]
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import torch
 
 from infinite_talk.denoise.differences import rescaled_score
-from infinite_talk.denoise.face import with_face
+from infinite_talk.denoise.face import rules_of
 from infinite_talk.denoise.guidance import Guidance, guidance
 from infinite_talk.denoise.schedules import NOISE_TIME, Schedule, schedule_of, timesteps
 from infinite_talk.denoise.steppers import Euler, StepNoise, Stepper
-from infinite_talk.denoise.stepwise import Stepwise
 from infinite_talk.request import APG, Compat, Request
 from infinite_talk.sampling import Sampling, ScheduleChoice
 
@@ -104,8 +103,7 @@ class Sampler:
     def guidance(self) -> Guidance:
         """The guidance rules of one window."""
         if self.sampling is not None:
-            choice = self.sampling.guidance
-            return with_face(Stepwise(choice, self.steps), choice.face, choice.face_share, self.steps)
+            return rules_of(self.sampling.guidance, self.steps)
         return guidance(self.text_guidance, self.audio_guidance, self.apg, self.compat)
 
     def stepper(self, noise: StepNoise | None = None) -> Stepper:

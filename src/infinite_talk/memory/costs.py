@@ -85,7 +85,12 @@ def denoise_need(
     tokens = work.tokens(config.patch_size)
     latent = 4.0 * config.out_dim * work.latents * work.places
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
-    latents = latent * (4 + work.branches) + 4.0 * config.reference_dim * work.latents * work.places
+    held = 4 + work.branches
+    if (
+        work.source_branches
+    ):  # FlowEdit: the source as well, noisy too, with answers and a velocity of its own
+        held += 3 + work.source_branches
+    latents = latent * held + 4.0 * config.reference_dim * work.latents * work.places
     # All branches pass through together; those that a step cache is to remember, one after another.
     at_once = 1 + work.remembered if work.remembered else work.branches
     streams = float(at_once * tokens * config.dim * base)
@@ -100,16 +105,23 @@ def denoise_need(
         block *= work.branches
     # The time embedding widens its largest matrix to float32 while the tokens wait.
     time = 24.0 * config.dim**2
-    return Need(conditions + latents + streams + work.beside, max(block, time))
+    return Need(conditions + latents + streams + work.beside, max(block, time, work.before))
 
 
 def kept_bytes(model: ModelSizes, work: Work, *, kept: bool, batched: bool = False) -> float:
-    """The conditions of a window's branches. They wait for the next window while the codec works."""
+    """The conditions of a window's branches. They wait for the next window while the codec works.
+
+    The two sides of FlowEdit share none of them: each has a denoiser of its own.
+    """
     config = model.transformer
     tokens = work.tokens(config.patch_size)
     held: Callable[..., int] = partial(conditions_bytes, config, tokens, work.latents, model.base, kept=kept)
-    conditions = held(branches=work.branches, silent=work.silent, people=work.people)
-    return float(conditions + (work.branches * held(people=work.people) if batched else 0))
+    sides = [(work.branches, work.silent)]
+    if work.source_branches:
+        sides.append((work.source_branches, work.source_silent))
+    conditions = sum(held(branches=asked, silent=silent, people=work.people) for asked, silent in sides)
+    joined = sum(asked for asked, _ in sides) if batched else 0
+    return float(conditions + joined * held(people=work.people))
 
 
 def decode_need(model: ModelSizes, work: Work, frames: int, tile: int | None, *, gpu: bool = False) -> Need:

@@ -33,6 +33,12 @@ class Work:
     """Streams of tokens that ``Extras`` hold while a block works, see ``nodes/sampling_run.py``."""
     beside: float = 0.0
     """Bytes of adapters' weights, which are on the device with the transformer."""
+    before: float = 0.0
+    """Bytes that adapters take for a moment before the steps of a window, when no block is at work."""
+    source_branches: int = 0
+    """With FlowEdit: questions about the video that is edited, whose conditions are kept beside the others."""
+    source_silent: int = 0
+    """Those of them that hear no speech."""
     views: int = 1
     """In how many ways a window is looked at in a step (``denoise/views.py``), each with conditions of its own."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 from infinite_talk.denoise.adapters import GuideVideo, Heard, Poses, WindowExtras, fitted, frames_from
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.errors import UsageError
+from infinite_talk.models.adapters import UniAnimateConfig, uni_animate
 from infinite_talk.models.dit import WanTransformer
 from infinite_talk.nodes.declare import known_keys
 from infinite_talk.nodes.handles import WanModel
@@ -24,7 +26,7 @@ from infinite_talk.nodes.walking import Adapter
 from infinite_talk.rooms import Codec
 from infinite_talk.sampling import Share
 from infinite_talk.types import TEMPORAL_STRIDE, Guide, Size, Window, latent_frames
-from infinite_talk.weights.adapters import open_uni_animate, pose_keys
+from infinite_talk.weights.adapters import open_uni_animate, pose_config
 
 POSE_KEYS = ("pose", "ref", "strength", "start_percent", "end_percent")
 VOICE_KEYS = ("audio_proj", "audio_context_lens", "audio_scale", "audio_cfg_scale")
@@ -104,21 +106,37 @@ class _Posed:
     model: WanModel
     size: Size
     _made: Poses | None = None
-    weights: int = 0  # some megabytes: two small stacks of convolutions
+
+    @property
+    def weights(self) -> int:
+        _, config = self._file()
+        return uni_animate.weight_count(config) * self.model.dtype.itemsize
+
+    def before(self, latents: int) -> int:
+        _, config = self._file()
+        size, width = (self.size.height, self.size.width), self.model.dtype.itemsize
+        return uni_animate.embedding_bytes(
+            config, size, latents, width, reference=self.given.get("ref") is not None
+        )
 
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:  # noqa: ARG002
         if self._made is None:
             self._made = self._poses(transformer)
         return self._made.for_window(window.start // TEMPORAL_STRIDE, latent_frames(window.frames))
 
+    def _file(self) -> tuple[Path, UniAnimateConfig]:
+        """The LoRA file that holds the network, and its sizes."""
+        for lora in self.model.settings.loras:
+            if (config := pose_config(lora.path)) is not None:
+                return lora.path, config
+        raise UsageError(
+            "unianimate_poses need the pose network of UniAnimate, which lies in its LoRA file "
+            "(UniAnimate-Wan2.1-14B-Lora...): connect it to lora of WanVideoModelLoader."
+        )
+
     def _poses(self, transformer: WanTransformer) -> Poses:
         patches = transformer.patch_embedding.weight
-        path = next((lora.path for lora in self.model.settings.loras if pose_keys(lora.path)), None)
-        if path is None:
-            raise UsageError(
-                "unianimate_poses need the pose network of UniAnimate, which lies in its LoRA file "
-                "(UniAnimate-Wan2.1-14B-Lora...): connect it to lora of WanVideoModelLoader."
-            )
+        path, _ = self._file()
         network = open_uni_animate(path, patches.dtype, device=patches.device)
         reference = self.given.get("ref")
         return Poses(
@@ -143,6 +161,9 @@ class _Listened:
     @property
     def weights(self) -> int:
         return weights_of(self.network)
+
+    def before(self, latents: int) -> int:  # noqa: ARG002 - features are small, and so are the keys of one block
+        return 0
 
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:  # noqa: ARG002
         heard = Heard(
@@ -203,6 +224,9 @@ class _Guided:
     @property
     def weights(self) -> int:
         return weights_of(self.given["controlnet"].network)
+
+    def before(self, latents: int) -> int:  # noqa: ARG002 - it works beside the blocks, and is counted there
+        return 0
 
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:
         if self.given.get("render_mask") is not None:

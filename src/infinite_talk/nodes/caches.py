@@ -23,6 +23,7 @@ from infinite_talk.nodes.declare import (
     checked,
     choice,
     flag,
+    inputs_given,
     inputs_of,
     integer,
     known_keys,
@@ -64,17 +65,7 @@ class WanVideoTeaCache:
         use_coefficients: bool = True,
         mode: str = "e",
     ) -> tuple[dict[str, Any]]:
-        return (
-            {
-                "cache_type": "TeaCache",
-                "rel_l1_thresh": rel_l1_thresh,
-                "start_step": start_step,
-                "end_step": end_step,
-                "cache_device": cache_device,
-                "use_coefficients": use_coefficients,
-                "mode": mode,
-            },
-        )
+        return ({"cache_type": "TeaCache", **inputs_given(locals())},)
 
 
 class WanVideoMagCache:
@@ -105,16 +96,7 @@ class WanVideoMagCache:
         end_step: int = -1,
         cache_device: str = "offload_device",
     ) -> tuple[dict[str, Any]]:
-        return (
-            {
-                "cache_type": "MagCache",
-                "magcache_thresh": magcache_thresh,
-                "magcache_K": magcache_K,
-                "start_step": start_step,
-                "end_step": end_step,
-                "cache_device": cache_device,
-            },
-        )
+        return ({"cache_type": "MagCache", **inputs_given(locals())},)
 
 
 class WanVideoEasyCache:
@@ -138,15 +120,7 @@ class WanVideoEasyCache:
         end_step: int = -1,
         cache_device: str = "offload_device",
     ) -> tuple[dict[str, Any]]:
-        return (
-            {
-                "cache_type": "EasyCache",
-                "easycache_thresh": easycache_thresh,
-                "start_step": start_step,
-                "end_step": end_step,
-                "cache_device": cache_device,
-            },
-        )
+        return ({"cache_type": "EasyCache", **inputs_given(locals())},)
 
 
 _NODES: Mapping[str, type[Any]] = {

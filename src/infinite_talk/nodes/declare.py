@@ -163,6 +163,11 @@ def check(
             _check_one(where, one, kind, options, required=name in required)
 
 
+def inputs_given(names: Mapping[str, Any], but: Collection[str] = ()) -> dict[str, Any]:
+    """What a node's method was given, by input: ``inputs_given(locals())`` in its first line."""
+    return {name: value for name, value in names.items() if name != "self" and name not in but}
+
+
 def inputs_of(node: type[Node]) -> dict[str, Declared]:
     """The declared inputs of a node by name, without hidden ones."""
     return _declared(node.INPUT_TYPES())

@@ -227,6 +227,10 @@ def texts_of(text_embeds: Embeds | None, width: int) -> Texts:
     prompts = _texts("prompt_embeds", values.get("prompt_embeds"), width)
     negative = _texts("negative_prompt_embeds", values.get("negative_prompt_embeds"), width)
     nag = _texts("nag_prompt_embeds", values.get("nag_prompt_embeds"), width)
+    if values.get("nag_params") and not nag:
+        raise UsageError(
+            "text_embeds has nag_params and no nag_prompt_embeds to lead away from; WanVideoApplyNAG gives both."
+        )
     none = torch.zeros(0, width)
     return Texts(
         prompts or (none,),

@@ -12,6 +12,7 @@ from infinite_talk.nodes.declare import (
     checked,
     choice,
     flag,
+    inputs_given,
     inputs_of,
     integer,
     known_keys,
@@ -63,18 +64,7 @@ class WanVideoContextOptions:
         fuse_method: str = "linear",
         reference_latent: Mapping[str, Any] | None = None,
     ) -> tuple[dict[str, Any]]:
-        return (
-            {
-                "context_schedule": context_schedule,
-                "context_frames": context_frames,
-                "context_stride": context_stride,
-                "context_overlap": context_overlap,
-                "freenoise": freenoise,
-                "verbose": verbose,
-                "fuse_method": fuse_method,
-                "reference_latent": reference_latent,
-            },
-        )
+        return (inputs_given(locals()),)
 
 
 class WanVideoLoopArgs:
@@ -132,15 +122,7 @@ class WanVideoFreeInitArgs:
         freeinit_d_s: float = 1.0,
         freeinit_d_t: float = 1.0,
     ) -> tuple[dict[str, Any]]:
-        return (
-            {
-                "freeinit_num_iters": freeinit_num_iters,
-                "freeinit_method": freeinit_method,
-                "freeinit_n": freeinit_n,
-                "freeinit_d_s": freeinit_d_s,
-                "freeinit_d_t": freeinit_d_t,
-            },
-        )
+        return (inputs_given(locals()),)
 
 
 class WanVideoExperimentalArgs:
@@ -218,17 +200,7 @@ class WanVideoFlowEdit:
         drift_cfg: float | list[float] = 6.0,
         source_image_embeds: Mapping[str, Any] | None = None,
     ) -> tuple[dict[str, Any]]:
-        return (
-            {
-                "source_embeds": source_embeds,
-                "skip_steps": skip_steps,
-                "drift_steps": drift_steps,
-                "drift_flow_shift": drift_flow_shift,
-                "source_cfg": source_cfg,
-                "drift_cfg": drift_cfg,
-                "source_image_embeds": source_image_embeds,
-            },
-        )
+        return (inputs_given(locals()),)
 
 
 def flow_edit_of(flowedit_args: Mapping[str, Any] | None) -> FlowEdit | None:

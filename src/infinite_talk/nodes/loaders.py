@@ -91,10 +91,10 @@ class WanVideoModelLoader:
         self,
         model: str,
         base_precision: str = "bf16",
-        quantization: str = "disabled",
         load_device: str = "offload_device",  # noqa: ARG002 - the memory planner decides
-        attention_mode: str = "sdpa",
+        quantization: str = "disabled",
         compile_args: dict[str, Any] | None = None,
+        attention_mode: str = "sdpa",
         block_swap_args: dict[str, Any] | None = None,
         lora: list[dict[str, Any]] | None = None,
         vram_management_args: dict[str, Any] | None = None,

@@ -66,11 +66,11 @@ class WanVideoLoraSelect:
         self,
         lora: str,
         strength: float | list[float] = 1.0,
-        prev_lora: LoraList | None = None,
+        unique_id: object = None,  # noqa: ARG002 - ComfyUI's number of the node
         blocks: dict[str, Any] | None = None,
+        prev_lora: LoraList | None = None,
         low_mem_load: bool = False,
         merge_loras: bool = True,
-        unique_id: object = None,  # noqa: ARG002 - ComfyUI's number of the node
     ) -> tuple[LoraList]:
         """The list with it; a strength of 0 leaves it out.
 
@@ -148,11 +148,11 @@ class WanVideoLoraSelectByName:
         self,
         lora_name: str = "",
         strength: float | list[float] = 1.0,
-        prev_lora: LoraList | None = None,
+        unique_id: object = None,  # noqa: ARG002 - ComfyUI's number of the node
         blocks: dict[str, Any] | None = None,
+        prev_lora: LoraList | None = None,
         low_mem_load: bool = False,
         merge_loras: bool = True,
-        unique_id: object = None,  # noqa: ARG002 - ComfyUI's number of the node
     ) -> tuple[LoraList]:
         """The list with it; no name leaves it as it is.
 

@@ -24,7 +24,8 @@ from infinite_talk.nodes import WanVideoModelLoader, WanVideoSampler, WanVideoDe
 ```
 
 In the tables: what each input does, and what differs from that pack, with the reason. An input that is not mentioned in
-the last column does the same there. For all nodes: values out of range, of another type, or not among the choices are
+the last column does the same there. What was wrong in that pack, and the tests that show it is not so here, stands in
+[faults.md](faults.md). For all nodes: values out of range, of another type, or not among the choices are
 refused in words, as are unknown keys of argument dictionaries and unknown keywords; `embedded`, the first choice of
 every loader, is the part of the small model that comes with the package.
 

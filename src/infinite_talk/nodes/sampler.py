@@ -19,6 +19,7 @@ from infinite_talk.nodes.declare import (
     check,
     choice,
     flag,
+    inputs_given,
     integer,
     known_keys,
     link,
@@ -152,7 +153,7 @@ class WanVideoSampler:
             UsageError: a value is out of its range, or several do not go together.
             TypeError: a keyword is unknown, or an argument is missing.
         """
-        values = {name: value for name, value in locals().items() if name != "self"}
+        values = inputs_given(locals())
         check_values(values)
         return sample(values)
 
@@ -243,7 +244,7 @@ class WanVideoSamplerExtraArgs:
         multitalk_embeds: Args | torch.Tensor | None = None,
     ) -> tuple[Any, ...]:
         """The inputs as a dict by name."""
-        values = {name: value for name, value in locals().items() if name != "self"}
+        values = inputs_given(locals())
         check_values(values)
         return (values,)
 
@@ -283,7 +284,7 @@ class WanVideoSamplerv2:
         extra_args: Args | None = None,
     ) -> tuple[Any, ...]:
         """As ``WanVideoSampler.process``, steps and shift being those of the scheduler."""
-        values = {name: value for name, value in locals().items() if name not in ("self", "extra_args")}
+        values = inputs_given(locals(), but=("extra_args",))
         known_keys("extra_args", extra_args or {}, EXTRA)
         return WanVideoSampler().process(
             **{"shift": 5.0, "steps": 30, "riflex_freq_index": 0, **(extra_args or {}), **values}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from infinite_talk.denoise.caches import remembered_streams
+from infinite_talk.denoise.flow_edit import branches_of
 from infinite_talk.denoise.guidance import Branch
 from infinite_talk.denoise.noise import seeded
 from infinite_talk.denoise.sample import check_for_windows, iterations
@@ -18,9 +19,9 @@ from infinite_talk.denoise.views import views
 from infinite_talk.errors import UsageError
 from infinite_talk.memory import Work
 from infinite_talk.models.dit import DiTConfig
-from infinite_talk.nodes import adapting, arguments, numbers
+from infinite_talk.nodes import adapting, arguments, idle, numbers
 from infinite_talk.nodes.caches import cache_of
-from infinite_talk.nodes.embeds import Samples, Talk, Texts, samples_of, talk_of, texts_of
+from infinite_talk.nodes.embeds import Talk, Texts, samples_of, talk_of, texts_of
 from infinite_talk.nodes.gathering import gather, to_take
 from infinite_talk.nodes.handles import WanModel, need_model, need_vae, say
 from infinite_talk.nodes.host import host
@@ -81,8 +82,9 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
     begin = (0, None) if take is None else (take.finished, take.motion())
     said = (
         *notes,
-        *_notes_on(samples, asked),
-        *_idle_in_windows(samples),
+        *idle.in_arguments(values, asked, prompts=1),
+        *idle.in_samples(samples, asked),
+        *idle.in_windows(talk, texts, samples, plan, asked, guided=values["uni3c_embeds"] is not None),
         *(() if take is None else take.notes),
     )
     clock = _clock(len(plan.windows), asked, model, said, first=begin[0])
@@ -119,7 +121,13 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
         )
     guide = guide_of(one, texts, speech, config, model.device)
     window = one.window
-    clock = _clock(1, asked, model, (*notes, *_notes_on(samples, asked), *_idle(embeds, asked)))
+    said = (
+        *notes,
+        *idle.in_arguments(values, asked, prompts=len(texts.prompts)),
+        *idle.in_samples(samples, asked),
+        *idle.in_one(embeds, asked, window, speech),
+    )
+    clock = _clock(1, asked, model, said)
     clock.phase(Phase.SAMPLING)
     noise = seeded(asked.seed)(window, guide.latent_shape)
     start = Start(noise) if samples is None else samples.start(noise)
@@ -215,7 +223,7 @@ def asked_of(
         source=None if edit is None else texts_of(edit["source_embeds"], config.text_dim),
         picture=None if picture is None else picture.to(model.device),
     )
-    notes = [*sampler.schedule.notes, *(() if cache is None else cache.notes), *_notes_on_guidance(sampling)]
+    notes = [*sampler.schedule.notes, *(() if cache is None else cache.notes)]
     return asked, (*notes, *adapting.tell(values, portrait, speech is not None))
 
 
@@ -249,75 +257,39 @@ def _check_prompts(sampling: Sampling) -> None:
         )
 
 
-def _notes_on_guidance(sampling: Sampling) -> list[str]:
-    plain = all(scale == 1 for scale in sampling.guidance.text)
-    if sampling.skip_layers is not None and plain:
-        return ["slg_args have no effect with cfg 1: they act on the pass with the negative prompt."]
-    return []
-
-
-def _idle(embeds: Mapping[str, Any], asked: Asked) -> list[str]:
-    """A line for what stands beside the picture without an effect."""
-    notes = []
-    if embeds.get("pusa_noise_multipliers") and not asked.sampler.by_frame:
-        notes.append(
-            "The noise of WanVideo Add Pusa Noise has an effect with the scheduler flowmatch_pusa only."
-        )
-    if embeds.get("negative_clip_context") is not None and all(w == 1 for w in asked.sampling.guidance.text):
-        notes.append(
-            "negative_clip_embeds have no effect with cfg 1: they are seen with the negative prompt."
-        )
-    return notes
-
-
-def _idle_in_windows(samples: Samples | None) -> list[str]:
-    if samples is None or samples.state is None:
-        return []
-    return [
-        "generator_state of samples has no effect in the window loop, whose noise follows from the seed and the window."
-    ]
-
-
 def _adds_noise(values: Mapping[str, Any]) -> bool:
     """``denoise_strength`` below 1 wants it too."""
     return bool(values["add_noise_to_samples"]) or values["denoise_strength"] < 1
 
 
-def _notes_on(samples: Samples | None, asked: Asked) -> list[str]:
-    """A line where samples have no effect, or are missing."""
-    first = asked.sampler.sigmas[0]
-    if samples is not None and samples.idle:
-        return [
-            f"{', '.join(samples.idle)} of samples have no effect: each run begins with what it is given."
-        ]
-    if samples is not None and samples.add_noise and first >= 1:
-        return [
-            "The samples have no effect: the first step is all noise. Start later, or with denoise_strength < 1."
-        ]
-    if samples is None and first < 0.99:
-        return [
-            f"The schedule starts at sigma {first:.3f} without samples; it starts from noise all the same."
-        ]
-    return []
-
-
 def work_of(asked: Asked, size: Size, frames: int, people: int, texts: Texts) -> Work:
     """What the memory of a window depends on."""
-    branches = asked.sampler.guidance().branches
+    latents, sampling = latent_frames(frames), asked.sampling
+    branches: Collection[Branch] = asked.sampler.guidance().branches
+    source: Collection[Branch] = ()
+    if sampling.flow_edit is not None:
+        branches, source = branches_of(sampling, asked.sampler.steps)
     return Work(
         size=size,
         frames=frames,
         motion=1,
-        steps=asked.sampler.steps * iterations(asked.sampling),
+        steps=asked.sampler.steps * iterations(sampling),
         branches=len(branches),
-        silent=sum(branch in (Branch.UNCOND, Branch.DROP_AUDIO) for branch in branches),
+        silent=_silent(branches),
+        source_branches=len(source),
+        source_silent=_silent(source),
         people=people,
         texts=len(texts.prompts) + 1,
-        remembered=remembered_streams(asked.cache, len(branches)),
-        put=put_on(asked.sampling, asked.adapters),
+        remembered=remembered_streams(asked.cache, len(branches) + len(source)),
+        put=put_on(sampling, asked.adapters),
         beside=float(sum(adapter.weights for adapter in asked.adapters)),
-        views=max(1, len(views(asked.sampling, 0, asked.sampler.steps, latent_frames(frames)))),
+        before=float(max((adapter.before(latents) for adapter in asked.adapters), default=0)),
+        views=max(1, len(views(sampling, 0, asked.sampler.steps, latents))),
     )
+
+
+def _silent(branches: Collection[Branch]) -> int:
+    return sum(not branch.has_speech for branch in branches)
 
 
 def put_on(sampling: Sampling, adapters: Sequence[Adapter]) -> float:

@@ -73,10 +73,10 @@ class MultiTalkWav2VecEmbeds:
     def process(
         self,
         wav2vec_model: SpeechModel,
-        audio_1: Audio,
         normalize_loudness: bool = True,
-        num_frames: int = 81,
         fps: float = 25.0,
+        num_frames: int = 81,
+        audio_1: Audio | None = None,
         audio_scale: float = 1.0,
         audio_cfg_scale: float | list[float] = 1.0,
         multi_audio_type: str = "para",

@@ -51,6 +51,10 @@ class Adapter(Protocol):
         """Bytes of its network's weights."""
         ...
 
+    def before(self, latents: int) -> int:
+        """Bytes that it takes for a moment before the steps of a window of ``latents`` latent frames."""
+        ...
+
     def for_window(self, window: Window, guide: Guide, transformer: WanTransformer) -> WindowExtras:
         """What it puts on the passes of one window."""
         ...
@@ -156,10 +160,15 @@ class ModelWalker:
             walked = self._edited(window, guide, start, keep)
         else:
             walked = self._sampled(window, guide, start, keep)
-        if (note := skip_note(asked.cache, self._skips.take(), self.steps)) not in ("", self._told):
+        self._tell_of_skips()
+        return walked
+
+    def _tell_of_skips(self) -> None:
+        count = self._skips.asked
+        how = count, "steps" if count == self.steps else "passes"
+        if (note := skip_note(self._asked.cache, self._skips.take(), *how)) not in ("", self._told):
             self._told = note
             self._tell([note])
-        return walked
 
     def _sampled(self, window: Window, guide: Guide, start: Start, keep: Keep) -> Walked:
         asked, shape = self._asked, guide.latent_shape
@@ -216,14 +225,21 @@ class ModelWalker:
                 transformer.rows_at_once = self._work.places // 4  # the tokens of a latent frame
             if self._asked.sampler.by_frame:
                 self._times = TimesByFrame(transformer.embed_time)
-            sides = 1 if self._asked.sampling.flow_edit is None else 2
-            self._denoisers = tuple(self._around(transformer) for _ in range(sides))
+            edited = self._asked.source
+            sides = [self._prompts, *([] if edited is None else [self._source_prompts(edited)])]
+            self._denoisers = tuple(self._around(transformer, prompts) for prompts in sides)
             self._transformer = transformer
         return self._transformer
 
-    def _around(self, transformer: WanTransformer) -> Denoiser:
-        asked = self._asked
-        sources = self._sources(transformer)
+    def _source_prompts(self, source: Texts) -> Sequence[torch.Tensor]:
+        """What is said of the video that is edited, as the target's prompts are given."""
+        return source.prompts if self._prompts and len(source.prompts) > 1 else ()
+
+    def _around(self, transformer: WanTransformer, prompts: Sequence[torch.Tensor]) -> Denoiser:
+        asked, device = self._asked, transformer.patch_embedding.weight.device
+        texts = tuple(text.to(device) for text in prompts)
+        in_stretches = asked.sampling.context is not None
+        sources = self._sources(transformer, () if in_stretches else texts)
         return compose(
             Plain(
                 transformer,
@@ -235,26 +251,23 @@ class ModelWalker:
             count=self._skips,
             keep_on=asked.cache_on,
             around=(lambda inner: WithExtras(inner, sources, self.steps)) if sources else None,
-            prompts=self._texts(transformer) if asked.sampling.context is not None else (),
+            prompts=texts if in_stretches else (),
             picture=asked.picture,
         )
 
-    def _sources(self, transformer: WanTransformer) -> tuple[ExtrasSource, ...]:
+    def _sources(
+        self, transformer: WanTransformer, prompts: Sequence[torch.Tensor]
+    ) -> tuple[ExtrasSource, ...]:
         device = transformer.patch_embedding.weight.device
-        apart = () if self._asked.sampling.context is not None else self._texts(transformer)
         found = sources_of(
             self._asked.sampling,
             transformer,
             nag_text=None if self._nag is None else self._nag.to(device),
-            prompts=apart,
+            prompts=prompts,
         )
         worn = (self._worn,) if self._asked.adapters else ()
         times = () if self._times is None else (self._times,)
         return (*found, *kernel_sources(self._model), *worn, *times)
-
-    def _texts(self, transformer: WanTransformer) -> tuple[torch.Tensor, ...]:
-        """The prompts of one window, where the transformer is."""
-        return tuple(text.to(transformer.patch_embedding.weight.device) for text in self._prompts)
 
     def rest(self) -> None:
         """Let the transformer go until it is needed again."""

@@ -277,7 +277,7 @@ class InfiniteTalkPipeline:
         speech = self._heard(run)
         (text,) = nodes.WanVideoTextEncode().process(run.prompt, asked.negative_prompt, loaded.text)
         (seen,) = nodes.WanVideoClipVisionEncode().process(
-            loaded.vision, picture, 1.0, 1.0, "center", "average", True
+            loaded.vision, picture, crop="center", combine_embeds="average", force_offload=True
         )
         height, width = picture.shape[1:3]
         embeds, _ = nodes.WanVideoImageToVideoMultiTalk().process(

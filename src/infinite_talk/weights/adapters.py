@@ -16,6 +16,7 @@ from infinite_talk.models.adapters import (
     FantasyTalking,
     Uni3C,
     UniAnimate,
+    UniAnimateConfig,
     fantasy_portrait,
     fantasy_talking,
     uni3c,
@@ -126,6 +127,16 @@ def pose_keys(path: Path) -> tuple[str, ...]:
         CheckpointError: the file is missing or damaged.
     """
     return uni_animate.split(TensorFiles(path))[0]
+
+
+def pose_config(path: Path) -> UniAnimateConfig | None:
+    """The sizes of the pose adapter in a LoRA file, by the file's header alone; ``None``: it is a plain LoRA.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or does not tell the sizes.
+    """
+    shapes = TensorFiles(path).shapes
+    return uni_animate.config_of(shapes) if uni_animate.recognises(shapes) else None
 
 
 def open_lora_beside(lora: LoRA) -> Adapter:

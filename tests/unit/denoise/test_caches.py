@@ -192,6 +192,11 @@ def test_more_is_skipped_with_a_higher_threshold_and_the_result_moves_further_aw
 
 def test_the_note_tells_steps_of_each_branch() -> None:
     assert skip_note(None, {}, 40) == "" == skip_note(TeaCache(), {}, 40)
+    assert (
+        skip_note(TeaCache(), {"cond": 0}, 40)
+        == "TeaCache left out none of 40 steps of a window: the result is exact."
+    )
+    assert "3 of 80 passes in cond" in skip_note(MagCache(), {"cond": 3}, 80, "passes")
     same = skip_note(MagCache(), {"cond": 3, "uncond": 3}, 40)
     assert (
         same.startswith("MagCache left out 3 of 40 steps in each of cond, uncond") and "approximate" in same

@@ -91,6 +91,40 @@ def test_the_walk_again_against_its_slow_twin(method: str) -> None:
     assert iterations(rule.sampling) == 3
 
 
+def test_a_video_is_begun_again_with_the_noise_of_its_first_step() -> None:
+    """Where the schedule starts at a sigma below 1: both parts have that much noise, or the first step is misled."""
+    guide, choice = some_guide(frames=17), FreeInit(iterations=2, method="gaussian", d_s=0.5)
+    video, noise, fresh = (
+        torch.randn(guide.latent_shape, generator=torch.Generator().manual_seed(i)) for i in range(3)
+    )
+    schedule = ScheduleChoice(name="euler", steps=4, start=2)
+    rule = Sampler.of_sampling(Sampling(schedule=schedule, free_init=choice))
+    sigma = rule.sigmas[0]
+    assert sigma < 0.9
+    denoiser, begun = (
+        Answering(lambda latent, question: 0.2 * latent + 0.5),
+        Start(noise, video, add_noise=True),
+    )
+    found = sample(denoiser, rule, guide, begun, fresh=lambda _: fresh)
+    first = walk(denoiser, rule, guide, (1 - sigma) * video + sigma * noise).latent
+    low, high = ((1 - sigma) * first + sigma * one for one in (noise, fresh))
+    again = mixed(low, high, low_pass(tuple(guide.latent_shape[1:]), choice))
+    torch.testing.assert_close(found.latent, walk(denoiser, rule, guide, again).latent, atol=1e-5, rtol=1e-5)
+
+
+def test_a_walk_that_ends_early_is_begun_again_from_the_picture_it_saw() -> None:
+    guide, choice = some_guide(frames=17), FreeInit(iterations=2, method="none")
+    noise = torch.randn(guide.latent_shape, generator=torch.Generator().manual_seed(0))
+    rule = Sampler.of_sampling(
+        Sampling(schedule=ScheduleChoice(name="euler", steps=4, end=2), free_init=choice)
+    )
+    denoiser = Answering(lambda latent, question: 0.2 * latent + 0.5)
+    found = sample(denoiser, rule, guide, Start(noise), fresh=lambda _: noise)
+    estimate = walk(denoiser, rule, guide, noise).estimate
+    start = (1 - NOISY) * estimate + NOISY * noise
+    torch.testing.assert_close(found.latent, walk(denoiser, rule, guide, start).latent, atol=1e-4, rtol=1e-4)
+
+
 def test_once_is_the_plain_walk() -> None:
     guide = some_guide()
     noise = torch.randn(guide.latent_shape, generator=torch.Generator().manual_seed(0))

@@ -224,7 +224,8 @@ def test_multitalk_says_in_one_line_what_has_no_effect():
     found = schedule("multitalk", start=2, end=3, denoise_strength=0.5, sigmas=(1.0, 0.0), enhance_hf=True)
     assert found.steps == 4
     assert found.notes == (
-        "With the scheduler multitalk these have no effect: start, end, denoise_strength, sigmas, enhance_hf.",
+        "With the scheduler multitalk these have no effect: start_step, end_step, denoise_strength, sigmas, "
+        "enhance_hf.",
     )
 
 
@@ -305,7 +306,7 @@ def test_own_sigmas_replace_the_grid():
         ({"name": "euler", "shift": 0.0}, "shift must be a number above 0"),
         ({"name": "euler", "denoise_strength": 1.5}, "between 0 and 1; got 1.5"),
         ({"name": "euler", "denoise_strength": 0.5, "start": 1}, "sets the first step itself"),
-        ({"name": "euler", "start": 4}, "No step is left: start = 4"),
+        ({"name": "euler", "start": 4}, "No step is left: start_step = 4"),
         ({"name": "euler", "start": 2, "end": 2}, "No step is left"),
         ({"name": "euler", "start": -1}, "No step is left"),
         ({"name": "euler", "start": 0.001}, "No step has a sigma of 0.001 or less"),

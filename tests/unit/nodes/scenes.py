@@ -72,6 +72,7 @@ class TinyModel(WanModel):
     events: list[str]
     plans: list[str]
     runs = "cpu"
+    dtype = torch.float32
     device = torch.device("cpu")
 
     def plan(self, work: Work, vae: Vae | None = None) -> MemoryPlan:

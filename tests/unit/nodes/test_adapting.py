@@ -211,6 +211,21 @@ def test_a_face_has_guidance_of_its_own(rooms: Rooms, model: Any):
     assert torch.allclose(three - two, two - one, atol=1e-3)
 
 
+def test_a_face_is_guided_in_an_edit_too(rooms: Rooms, model: Any):
+    """Both sides: with the same words nothing changes, whatever the scale; with others the scale matters."""
+    samples = {"samples": scenes.noise(1, 16, LATENTS, *GRID, seed=30)}
+
+    def made(scale: float, words: Args) -> torch.Tensor:
+        embeds = {"target_shape": (16, LATENTS, *GRID), "portrait_embeds": face(cfg_scale=scale)}
+        edit = {"source_embeds": words, "skip_steps": 0, "source_cfg": 1.0}
+        return scenes.latent(rooms, model=model, image_embeds=embeds, samples=samples, flowedit_args=edit)
+
+    texts = scenes.text_embeds()
+    other = {**texts, "prompt_embeds": [scenes.noise(3, scenes.CONFIG.text_dim, seed=60)]}
+    assert torch.allclose(made(3.0, texts), samples["samples"], atol=1e-4)
+    assert (made(3.0, other) - made(1.0, other)).abs().max() > 1e-3
+
+
 def test_a_scale_of_the_voice_guides_where_no_other_speech_does_and_else_is_told(rooms: Rooms, model: Any):
     shape = {"target_shape": (16, LATENTS, *GRID)}
     one, two = (

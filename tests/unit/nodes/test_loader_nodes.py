@@ -132,7 +132,7 @@ def test_other_loras_make_another_transformer_and_the_same_ones_do_not(
 
 
 def test_names_of_the_pack_are_settings(tiny_bundle: Path) -> None:
-    settings = load(tiny_bundle, "bf16", "fp8_e4m3fn_scaled", attention_mode="comfy").settings
+    settings = load(tiny_bundle, "bf16", quantization="fp8_e4m3fn_scaled", attention_mode="comfy").settings
     assert settings.precision is Precision.BF16
     assert settings.quantization is Quantization.FP8_E4M3FN_SCALED
     assert settings.attention is Attention.AUTO

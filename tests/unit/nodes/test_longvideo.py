@@ -151,6 +151,21 @@ def test_window_k_starts_from_picture_k_and_the_last_one_stays(rooms: Rooms):
     assert torch.equal(two, longer)
 
 
+def test_more_than_the_windows_take_is_told(rooms: Rooms):
+    heard: list[Progress] = []
+    embeds = scenes.image_embeds(
+        rooms, multitalk_start_image=scenes.noise(1, 3, 5, SIDE, SIDE, seed=1).clamp(-1, 1)
+    )
+    speech, texts = scenes.multitalk_embeds(29), scenes.text_embeds(3)
+    with hosted(Host(listen=heard.append)):
+        scenes.video(rooms, steps=1, multitalk_embeds=speech, text_embeds=texts, image_embeds=embeds)
+        scenes.video(rooms, steps=1, multitalk_embeds=speech, text_embeds=scenes.text_embeds(2))
+    assert [event.note.split(":")[0] for event in heard if event.note] == [
+        "There are 3 prompts and 2 windows",
+        "There are 5 start images and 2 windows",
+    ]
+
+
 def test_each_window_has_its_prompt(rooms: Rooms):
     speech = scenes.multitalk_embeds(29)
     one, two = (

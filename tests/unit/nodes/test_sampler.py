@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -286,6 +287,25 @@ def test_source_and_target_alike_leave_a_video_as_it_is(rooms: Rooms):
     assert torch.allclose(found, source()["samples"], atol=1e-4)
 
 
+@pytest.mark.parametrize("context", [None, {"context_frames": 9, "context_overlap": 4}])
+def test_the_source_of_an_edit_has_its_own_prompts(rooms: Rooms, context: Args | None):
+    """Several prompts for one window: the source is asked with those of source_embeds, not with the target's."""
+    prompts = scenes.text_embeds(2)
+    other = {**prompts, "prompt_embeds": [scenes.noise(3, scenes.CONFIG.text_dim, seed=i) for i in (60, 61)]}
+    same, edited = (
+        alone(
+            rooms,
+            samples=source(),
+            text_embeds=prompts,
+            context_options=context,
+            flowedit_args={"source_embeds": words, "skip_steps": 0, "source_cfg": 1.0},
+        )
+        for words in (prompts, other)
+    )
+    assert torch.allclose(same, source()["samples"], atol=1e-4)
+    assert (edited - same).abs().max() > 1e-2
+
+
 def test_zero_init_stands_still(rooms: Rooms):
     """Of two steps the first is left out: the second begins where the noise was."""
     zero = {"cfg_zero_star": True, "use_zero_init": True, "zero_star_steps": 1}
@@ -446,6 +466,7 @@ REFUSED: tuple[tuple[Args, str], ...] = (
     ({"scheduler": {"scheduler": "euler", "stepz": 1}}, "stepz.*steps"),
     ({"text_embeds": {"prompt_embeds": [torch.zeros(3, 9)]}}, r"\(3, 9\)"),
     ({"text_embeds": {"prompt": []}}, "prompt_embeds"),
+    ({"text_embeds": {"nag_params": {"nag_scale": 5.0}}}, "no nag_prompt_embeds"),
     ({"multitalk_embeds": {"audio_features": []}}, "no audio_features"),
     ({"multitalk_embeds": {"audio_features": [torch.zeros(5, 12, 768)]}}, r"\(frames, 2, 4\)"),
     ({"multitalk_embeds": {"audio_feature": []}}, "audio_features"),
@@ -473,13 +494,33 @@ def test_a_loop_over_several_windows_is_refused(rooms: Rooms):
         scenes.video(rooms, loop_args={"shift_skip": 2}, multitalk_embeds=scenes.multitalk_embeds(40))
 
 
+EDIT = {"source_embeds": scenes.text_embeds(), "skip_steps": 0}
+
+
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
         ({"slg_args": {"blocks": [0]}}, "slg_args have no effect with cfg 1"),
         ({"scheduler": "multitalk", "steps": 30}, "30"),
         ({"start_step": 1}, "without samples"),
+        ({"steps": 4, "end_step": 2}, "decoded with that share of noise"),
+        (
+            {"experimental_args": {"use_tcfg": True, "raag_alpha": 1.0}},
+            "use_tcfg, raag_alpha of experimental_args",
+        ),
+        ({"cfg": 2.0, "experimental_args": {"use_zero_init": True}}, "without cfg_zero_star"),
+        (
+            {"scheduler": "lcm", "samples": source(), "flowedit_args": EDIT},
+            "of the scheduler lcm only the sigmas",
+        ),
+        ({"samples": source(), "flowedit_args": EDIT, "add_noise_to_samples": True}, "noise of its own"),
+        ({"text_embeds": scenes.text_embeds(3)}, "There are 3 prompts and 1 window"),
+        (
+            {"samples": {**source(), "noise_mask": torch.zeros(1, *GRID)}, "add_noise_to_samples": True},
+            "kept where noise_mask is low",
+        ),
         ({"samples": source(), "add_noise_to_samples": True}, "samples have no effect"),
+        ({"samples": {**source(), "cache_states": [1]}}, "cache_states of samples have no effect"),
         ({"samples": {**source(), "generator_state": torch.zeros(1)}}, "generator_state of samples"),
         (
             {
@@ -495,6 +536,78 @@ def test_what_has_no_effect_is_told_once(rooms: Rooms, changes: Args, note: str)
     with hosted(Host(listen=heard.append)):
         scenes.video(rooms, **changes)
     assert [note in event.note for event in heard if event.note] == [True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "there is one"),
+        (
+            {
+                "text_embeds": scenes.text_embeds(2),
+                "context_options": {"context_frames": 9, "context_overlap": 4},
+            },
+            "each stretch has its own",
+        ),
+    ],
+    ids=["one prompt", "stretches"],
+)
+def test_nothing_to_keep_apart_is_told(rooms: Rooms, changes: Args, why: str):
+    notes = told(rooms, alone, experimental_args={"video_attention_split_steps": "0"}, **changes)
+    assert [why in note for note in notes if "video_attention_split_steps" in note] == [True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        (
+            {"image_embeds": empty(1), "feta_args": {"weight": 5.0}, "multitalk_embeds": None},
+            "on a single latent frame",
+        ),
+        ({"context_options": {"context_frames": 81}}, "holds all 5 of the video"),
+        (
+            {"multitalk_embeds": scenes.multitalk_embeds(20)},
+            "20 frames and the video 17: the rest is not heard",
+        ),
+    ],
+)
+def test_what_one_latent_has_no_use_for_is_told(rooms: Rooms, changes: Args, note: str):
+    assert [note in one for one in told(rooms, alone, **changes)] == [True]
+
+
+def told(rooms: Rooms, made: Made, **changes: Any) -> list[str]:
+    """The notes of a run."""
+    heard: list[Progress] = []
+    with hosted(Host(listen=heard.append)):
+        made(rooms, **changes)
+    return [event.note for event in heard if event.note]
+
+
+def test_of_two_caches_the_old_name_wins_and_a_batch_beside_one_is_told(rooms: Rooms):
+    both = {"cache_args": {"cache_type": "EasyCache"}, "teacache_args": {"use_coefficients": False}}
+    notes = told(rooms, alone, cfg=2.0, batched_cfg=True, **both)
+    assert "cache_args have no effect beside teacache_args, their old name, which wins." in notes
+    assert sum("batched_cfg has no effect with a TeaCache" in note for note in notes) == 1
+    assert any(note.startswith("TeaCache left out") for note in notes)
+    alike = told(rooms, alone, cfg=2.0, batched_cfg=True, cache_args={"cache_type": "EasyCache"})
+    assert not any("batched_cfg" in note for note in alike)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"context_options": {"context_frames": 9, "context_overlap": 4}},
+        {"freeinit_args": {"freeinit_num_iters": 2}},
+        {"samples": source(), "flowedit_args": EDIT},
+    ],
+    ids=["stretches", "walked again", "edited"],
+)
+def test_what_a_cache_leaves_out_is_counted_of_what_was_asked(rooms: Rooms, changes: Args):
+    """More than once in a step here; never more left out than asked."""
+    cache = {"cache_type": "EasyCache", "easycache_thresh": 1.0, "start_step": 1}
+    (note,) = [note for note in told(rooms, alone, steps=6, cache_args=cache, **changes) if "Cache" in note]
+    asked = re.search(r"of (\d+) passes", note)
+    assert asked is not None and int(asked[1]) >= 12
 
 
 # The other sampler nodes

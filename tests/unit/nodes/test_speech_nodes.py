@@ -151,3 +151,8 @@ def test_silence_is_what_the_encoder_hears_in_silence(wav2vec) -> None:
     assert isinstance(embeds["audio_features"], torch.Tensor)
     assert embeds["num_frames"] == 20
     torch.testing.assert_close(embeds["audio_features"], silent["audio_features"][0])
+
+
+def test_speech_that_is_missing_is_named(wav2vec) -> None:
+    with pytest.raises(UsageError, match="audio_1 of MultiTalkWav2VecEmbeds"):
+        MultiTalkWav2VecEmbeds().process(wav2vec, True, 25.0, 81)

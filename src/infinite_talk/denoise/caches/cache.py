@@ -63,13 +63,21 @@ class SkipCount:
 
     def __init__(self) -> None:
         self._skipped: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
 
     def note(self, branch: Branch, *, skipped: bool) -> None:
         self._skipped[branch.value] = self._skipped.get(branch.value, 0) + skipped
+        self._asked[branch.value] = self._asked.get(branch.value, 0) + 1
+
+    @property
+    def asked(self) -> int:
+        """How often the branch was asked that was asked most: once in a step, or more often where a window is walked
+        again, looked at in several ways, or edited."""
+        return max(self._asked.values(), default=0)
 
     def take(self) -> Mapping[str, int]:
         """The counts, by branch, which then begin again; empty when no cache has noted any."""
-        taken, self._skipped = self._skipped, {}
+        taken, self._skipped, self._asked = self._skipped, {}, {}
         return taken
 
 

@@ -151,14 +151,15 @@ def _cut(choice: ScheduleChoice, levels: Levels) -> tuple[int, int]:
     if strength < 1 and not (choice.name == "flowmatch_pusa" and choice.sigmas is None):
         if start != 0:
             raise UsageError(
-                f"denoise_strength = {strength:g} sets the first step itself; got start = {choice.start:g} too. "
+                f"denoise_strength = {strength:g} sets the first step itself; got start_step = {choice.start:g} too. "
                 "Leave one of them away."
             )
         start = steps - int(steps * strength) - 1
     if not 0 <= start < stop:
         raise UsageError(
-            f"No step is left: start = {choice.start:g}, end = {choice.end:g} and denoise_strength = {strength:g} cut "
-            f"{steps} steps to {start}..{stop}. The start must be before the end, and at most {steps - 1}."
+            f"No step is left: start_step = {choice.start:g}, end_step = {choice.end:g} and denoise_strength = "
+            f"{strength:g} cut {steps} steps to {start}..{stop}. The start must be before the end, and at most "
+            f"{steps - 1}."
         )
     return start, stop
 
@@ -209,7 +210,8 @@ def _shift_only(choice: ScheduleChoice, steps: int) -> tuple[ScheduleChoice, tup
             f"The scheduler {choice.name} always takes {steps} steps; steps = {choice.steps} has no effect."
         )
     names = ("start", "end", "denoise_strength", "sigmas", "enhance_hf")
-    changed = [name for name in names if getattr(choice, name) != getattr(kept, name)]
+    called = {"start": "start_step", "end": "end_step"}
+    changed = [called.get(name, name) for name in names if getattr(choice, name) != getattr(kept, name)]
     if changed:
         notes.append(f"With the scheduler {choice.name} these have no effect: {', '.join(changed)}.")
     return kept, tuple(notes)

@@ -109,6 +109,40 @@ class UniAnimate(nn.Module):
         return next(self.parameters()).device
 
 
+def weight_count(config: UniAnimateConfig) -> int:
+    """Numbers in the weights."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in UniAnimate(config).parameters())
+
+
+def embedding_bytes(
+    config: UniAnimateConfig,
+    size: tuple[int, int],
+    latents: int,
+    dtype_bytes: int,
+    *,
+    reference: bool = False,
+) -> int:
+    """The most that ``tokens`` holds for a window, and what is made of its result afterwards.
+
+    While a piece of ``f`` pictures is embedded: the pictures, a layer's input and output with c channels at their full
+    size, ``f H W (3 + 2 c)`` numbers, and the tokens of the pieces before, which have a margin on either side. Then the
+    last pictures, all pieces and the tokens put together; with a ``reference`` three streams of tokens: without it, its
+    share at every latent frame, and the sum. At 480 x 832 with 21 latent frames in bfloat16: 1.6 GiB. Not counted: what
+    the kernels of a convolution take for themselves.
+
+    Args:
+        size: height and width in pixels.
+    """
+    pixels, places = size[0] * size[1], size[0] * size[1] // 256
+    stream = places * latents * config.dim
+    pieces = stream + -(-latents // _PIECE) * 2 * _REACH * places * config.dim
+    pictures = 4 * (min(latents, _PIECE) + 2 * _REACH) * pixels
+    embedding = pictures * (3 + 2 * config.channels) + pieces
+    together = 3 * pictures + pieces + stream
+    return dtype_bytes * max(embedding, together, 3 * stream if reference else 0)
+
+
 def recognises(shapes: Shapes) -> bool:
     """Whether a LoRA file holds these networks."""
     return any(_own(name) for name in shapes)
