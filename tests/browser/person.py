@@ -11,6 +11,8 @@ from infinite_talk.frontends.web.texts import Texts
 
 from .visitor import PATIENCE, Visitor
 
+SMALL = {"size": "64x64!", "steps": "1", "window_frames": "17", "motion_frames": "5"}
+"""A video that is made in a second."""
 FINISHING = 400_000
 """Milliseconds until a video of the embedded model is given up; other programs may have the machine."""
 
@@ -74,10 +76,13 @@ class Person:
     def order(self, **options: str) -> None:
         """Fill in options of a video, as small as can be unless they say otherwise, and press the button."""
         self.button("advanced").click()
-        small = {"size": "64x64!", "steps": "1", "window_frames": "17", "motion_frames": "5"}
-        for name, value in (small | options).items():
-            self.field(name).fill(value)
+        self.fill(**SMALL | options)
         self.button("make").click()
+
+    def fill(self, **options: str) -> None:
+        """Write into fields that are shown, by the keys of their labels."""
+        for name, value in options.items():
+            self.field(name).fill(value)
 
     def state(self, state: str, timeout: int = FINISHING) -> None:
         """Wait until the job that is shown in Create is in ``state``."""

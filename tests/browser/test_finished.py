@@ -45,6 +45,7 @@ def test_a_video_that_is_dropped_gives_its_settings(visit, finished, studio, tmp
     visitor = visit()
     person = Person(visitor)
     person.tab("gallery")
+    person.button("reuse").click()
     person.give("reuse_file", film)
     person.see(person.say("reuse_done", name=film.name))
     person.button("advanced").click()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
 from . import media
-from .person import Person
+from .person import SMALL, Person
 
 
 def test_speaking_into_the_microphone(visit):
@@ -70,19 +72,38 @@ def test_sampler_and_scheduler_follow_each_other(visit):
     expect(visitor.page.locator("#sampler input")).to_have_value("unipc")
 
 
-def test_what_would_run_says_what_does_not(visit):
-    """The kernel for one kind of GPU is asked for on a machine without: what runs instead, and why."""
+def test_what_cannot_run_is_told_before_and_what_ran_is_told_after(visit, studio, tmp_path):
+    """Kernels of another GPU, kept under a name that Create knows without a reload; its video says what made it."""
     visitor = visit()
     person = Person(visitor)
     person.tab("models")
+    expect(visitor.page.locator("#models_status [role=status]")).to_be_visible()
     choose(visitor, "models_attention", "sageattn_3_fp4")
+    choose(visitor, "models_quantization", "fp4_scaled_fast")
     person.button("models_check").click()
-    report = visitor.page.locator("#models_said .it-job")
-    expect(report).to_be_visible()
-    expect(report.locator(".it-warn").filter(has_text="sageattn_3_fp4").first).to_be_visible()
-    report.locator("summary").first.click()
-    expect(report.locator("th", has_text="sdpa").first).to_be_visible()
+    warned = visitor.page.locator("#models_said .it-warn")
+    for name in ("sageattn_3_fp4", "fp4_scaled_fast"):
+        expect(warned.filter(has_text=f"{name} needs").first).to_be_visible()
+    visitor.page.locator("#models_said summary").first.click()
+    expect(visitor.page.locator("#models_said th", has_text="sdpa").first).to_be_visible()
     visitor.picture("models-what-would-run")
+    person.field("models_name").fill("another GPU")
+    person.button("models_save").click()
+    person.see(person.say("models_saved", name="another GPU"))
+    person.tab("create")
+    person.sample("picture")
+    person.give("voice", media.voice(tmp_path, 0.4))
+    person.sees("voice_ok")
+    person.button("advanced").click()
+    choose(visitor, "profile", "another GPU")
+    person.fill(settings_title="ran", **SMALL)
+    person.button("make").click()
+    visitor.page.locator("#status h3").filter(has_text="ran").wait_for()
+    person.state("completed")
+    told = visitor.page.locator("#status")
+    expect(told).to_contain_text(re.compile("Runs on: cpu.*fp4_scaled, attention sdpa"))
+    expect(told).to_contain_text("sageattn_3_fp4 needs")
+    visitor.picture("create-what-ran")
 
 
 def choose(visitor, name: str, value: str) -> None:

@@ -14,6 +14,7 @@ from .visitor import DESKTOP, PHONE
 PANELS = ("create", "queue", "gallery", "compare", "models", "quality")
 FOLDED = {
     "create": ("trim", "two_people", "advanced", "more"),
+    "gallery": ("reuse",),
     "models": ("models_loras", "models_memory", "models_speed"),
 }
 """What is folded away in a panel."""

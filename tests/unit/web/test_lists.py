@@ -98,7 +98,8 @@ def test_too_late_is_a_sentence(maker, job):
 
 
 def test_every_button_has_a_deed_or_is_the_pages_own(job):
-    offered = {act for state in State for act in acts_of(job(state))}
+    job()
+    offered = {act for state in State for act in acts_of(job(state), places=9)}
     assert offered == set(DEEDS) | {"show", "reuse"}
 
 
@@ -132,6 +133,25 @@ def test_buttons_have_names_of_their_own(maker, job, cards):
     job(title="Anna"), job(title="Ben")
     html = queue_html(maker.desk, cards)
     assert 'aria-label="Delete: Anna"' in html and 'aria-label="Delete: Ben"' in html
+
+
+def test_only_those_move_that_can(maker, job, cards):
+    """The first of the queue has nothing to overtake, the last nothing to let pass."""
+    for title in ("first", "middle", "last"):
+        job(title=title)
+    shown = queue_html(maker.desk, cards).split("<h3>")[1:]
+    moves = {card.split("<")[0]: [act for act in ("up", "down") if f'"{act}"' in card] for card in shown}
+    assert moves == {"first": ["down"], "middle": ["up", "down"], "last": ["up"]}
+
+
+def test_a_search_that_finds_nothing_says_so(cards):
+    assert "these words" in cards.gallery([], "no such") and "No finished video" in cards.gallery([], " ")
+
+
+def test_a_card_has_its_time_for_the_browser(maker, job, cards):
+    """The server says UTC, the visitor's browser their own hour (``page.js``)."""
+    made = job(State.COMPLETED)
+    assert f'made <time datetime="{made.finished.isoformat()}">' in cards.gallery([made])
 
 
 def test_the_gallery_is_newest_first_in_pages_and_can_be_searched(maker, job):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from infinite_talk import InfiniteTalkError, InputError, Phase, Settings
+from infinite_talk import AudioLayout, Distilled, InfiniteTalkError, InputError, Phase, Settings
 from infinite_talk.frontends.presets import LOW_MEMORY
-from infinite_talk.frontends.web.create import kind_of, show
+from infinite_talk.frontends.web.create import estimated, kind_of, show
 from infinite_talk.frontends.web.files import uploaded
 from infinite_talk.frontends.web.form import Form, FormError
+from infinite_talk.frontends.web.node_fields import node_fields, values_of
+from infinite_talk.frontends.web.options import Estimate
 from infinite_talk.jobs import JobProgress, State
+from infinite_talk.jobs.node_options import NodeOptions
 
 
 def values(**fields: Any) -> list[Any]:
@@ -127,6 +131,107 @@ def test_the_estimate_follows_the_form(maker, upload):
     assert "<b>" not in maker.estimate(values(**ready, box_first="<b>"), "en")
 
 
+CHANGES = {
+    "voice2": "b.wav", "layout": AudioLayout.IN_TURN.value,
+    "box_first": "1,2,3,4", "box_second": "5,6,7,8", "mask_first": "m.png",
+    "mask_second": "n.png", "trim_start": 0.5, "trim_end": 3.0, "prompt": "a | b", "negative_prompt": "dull",
+    "preset": "low-memory", "profile": "mine", "size": "64x64", "steps": 3, "scheduler": "unipc", "shift": 2.0,
+    "text_guidance": 3.0, "audio_guidance": 2.0, "window_frames": 17, "motion_frames": 5, "max_frames": 9,
+    "colour_strength": 0.5, "step_cache": "teacache", "distilled": next(iter(Distilled)).value,
+}  # fmt: skip
+"""Another value than the usual one for each field that the estimate is to follow."""
+
+
+def test_the_estimate_is_asked_with_every_setting(maker, upload, monkeypatch):
+    """Whatever is changed in the form changes what is asked; with few files for all of them, once each."""
+    asked = []
+
+    def estimate(request, settings, _look, options):
+        asked.append((request, settings, options))
+        return Estimate(64, 64, 1.0, 2.0, 3.0)
+
+    maker.options = replace(maker.options, estimate=estimate, more=node_fields(maker.texts))
+    maker.more = dict.fromkeys(node_values())
+    maker.desk.store.set_profile("mine", Settings(crf=20))
+    ready = {"picture": upload("me.png"), "voice": upload("hello.wav")}
+    pair = ready | {
+        "voice2": upload("c.wav"),
+        "mask_first": upload("o.png"),
+        "mask_second": upload("p.png"),
+    }
+    assert set(CHANGES) == set(Form.names()) - {"picture", "voice", "title", "seed", "scene_cuts"}
+    for name, value in CHANGES.items():
+        before = pair if name in ("layout", "box_first", "box_second", "mask_first", "mask_second") else ready
+        changed = upload(value) if "." in str(value) and isinstance(value, str) else value
+        for form in (before, before | {name: changed}):
+            maker.estimate([*values(**form), *node_values().values()], "en")
+        assert asked[-2] != asked[-1], name
+    for name, value in {"fps": 24, "audio_frames": 9, "resize": "pad"}.items():
+        maker.estimate([*values(**ready), *(node_values() | {name: value}).values()], "en")
+        assert asked[-1][2] != NodeOptions(), name
+
+
+def node_values() -> dict[str, Any]:
+    return values_of(NodeOptions())
+
+
+def test_every_field_asks_for_the_estimate():
+    """By its event: where something is typed, once it is written to its end."""
+    names = (*Form.names(), *node_values())
+    events = estimated({name: Component(name) for name in names})
+    assert {event.split(".")[0] for event in events} == set(names) - {"title", "seed"}
+    assert {"size.blur", "size.submit", "fps.change", "text_guidance.change"} <= set(events)
+    assert "size.change" not in events
+
+
+class Component:
+    def __init__(self, name: str) -> None:
+        self.change, self.blur, self.submit = (f"{name}.{event}" for event in ("change", "blur", "submit"))
+
+
+def test_a_seed_that_is_drawn_is_no_other_question(maker, upload):
+    asked = set()
+
+    def estimate(request, *_):
+        asked.add(request.seed)
+        return Estimate(64, 64, 1.0)
+
+    maker.options = replace(maker.options, estimate=estimate)
+    for _ in range(3):
+        maker.estimate(values(picture=upload("me.png"), voice=upload("hello.wav"), seed=-1), "en")
+    assert len(asked) == 1
+
+
+def test_what_will_be_refused_is_said_before_the_button_is_pressed(maker, upload):
+    """Too long for this server, or options that exclude each other; in the visitor's language."""
+    ready = {"picture": upload("me.png"), "voice": upload("hello.wav")}
+    maker.desk.limits = replace(maker.desk.limits, seconds=5.0)
+    assert "at most 5 s" in maker.estimate(values(**ready), "en")
+    assert "视频太长" in maker.estimate(values(**ready), "zh")
+    assert "it-warn" not in maker.estimate(values(**ready, trim_end=4), "en")
+    maker.options = replace(maker.options, more=node_fields(maker.texts))
+    maker.more = dict.fromkeys(node_values())
+    both = [*values(**ready, trim_end=4, step_cache="teacache"), *(node_values() | {"fps": 24}).values()]
+    assert "不能一起用" in maker.estimate(both, "zh")
+
+
+def test_a_draft_goes_with_the_nodes_options(maker, upload):
+    """The preset's step cache, which nobody chose, makes way."""
+    maker.options = replace(maker.options, more=node_fields(maker.texts))
+    maker.more = dict.fromkeys(node_values())
+    form = values(picture=upload("me.png"), voice=upload("hello.wav"), preset="draft")
+    plain = maker.submit([*form, *node_values().values()])
+    slow = maker.submit([*form, *(node_values() | {"fps": 24}).values()])
+    assert plain.order.request.step_cache is not None and slow.order.request.step_cache is None
+    assert plain.order.request.steps == slow.order.request.steps
+
+
+def test_a_film_that_ends_before_the_voice_is_told(maker, upload):
+    ready = {"picture": upload("film.mp4"), "voice": upload("hello.wav")}
+    assert "for the last 6 s" in maker.estimate(values(**ready), "en")
+    assert "last picture" not in maker.estimate(values(**ready, trim_end=2), "en")
+
+
 def test_the_estimate_tells_of_the_queue(maker, upload, job):
     job(), job()
     ready = {"picture": upload("me.png"), "voice": upload("hello.wav")}
@@ -222,8 +327,6 @@ def test_samples_lie_among_the_uploads(maker):
 
 
 def test_a_full_queue_is_a_sentence(maker, upload):
-    from dataclasses import replace
-
     maker.desk.limits = replace(maker.desk.limits, queued=0)
     with pytest.raises(InfiniteTalkError) as error:
         maker.submit(values(picture=upload("me.png"), voice=upload("hello.wav")))

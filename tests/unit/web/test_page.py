@@ -101,7 +101,7 @@ def test_other_modules_add_tabs_and_options(maker, monkeypatch):
         uploads=maker.options.uploads,
         checker=maker.options.checker,
         more=more,
-        sections=(Section("extra", "tab_models", lambda: built.append("extra")),),
+        sections=(Section("extra", "tab_models", lambda _tab: built.append("extra")),),
     )
     build(maker.desk, options)
     assert built == ["extra"]

@@ -14,7 +14,7 @@ import infinite_talk
 from infinite_talk import Distilled, Phase
 from infinite_talk.frontends.presets import Preset
 from infinite_talk.frontends.web.language import language_of, preferred
-from infinite_talk.frontends.web.telling import amount, duration, error_text
+from infinite_talk.frontends.web.telling import amount, duration, error_text, length
 from infinite_talk.frontends.web.texts import LANGUAGES, Texts
 from infinite_talk.jobs import State
 
@@ -106,6 +106,11 @@ def test_a_choice_wins_over_the_browser_and_nonsense_does_not():
 )
 def test_times_are_rounded_up(seconds, said):
     assert duration(TEXTS, "en", seconds) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(4.25, "4.2 s"), (89, "89 s"), (2412.4, "40 min 12 s")])
+def test_lengths_are_said_as_people_say_them(seconds, said):
+    assert length(TEXTS, "en", seconds) == said
 
 
 def test_sizes():

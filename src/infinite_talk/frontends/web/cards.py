@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from html import escape
 
 from infinite_talk.frontends.naming import video_name
@@ -49,7 +50,9 @@ class Cards:
             lines.append(f'<div class="it-bad" role="alert">{said}</div>')
         if job.state is State.CANCELLED:
             lines.append(f'<div class="it-dim">{self.say("stopped_cancelled")}</div>')
-        lines += [f'<div class="it-dim">{escape(note)}</div>' for note in told.notes]
+        if told.runs and job.state in (State.RUNNING, State.COMPLETED):
+            lines.append(f'<div class="it-dim">{self.say("ran", runs=told.runs)}</div>')
+        lines += [f'<div class="it-dim" lang="en">{escape(note)}</div>' for note in told.notes]
         return f'<div class="it-job" data-finished-windows="{told.window}">{"".join(lines)}</div>'
 
     def player(self, job: Job) -> str:
@@ -77,14 +80,20 @@ class Cards:
 
     def queue(self, waiting: Iterable[Job], rest: Iterable[Job]) -> str:
         """Cards of all jobs that are not finished: those that run or wait in their order, then the others."""
-        cards = [self._queue_card(job) for job in (*waiting, *rest)]
+        jobs = [*waiting, *rest]
+        places = sum(job.state is State.QUEUED for job in jobs)
+        cards = [self._queue_card(job, places) for job in jobs]
         return "".join(cards) or f'<div class="it-empty">{self.say("queue_empty")}</div>'
 
-    def gallery(self, jobs: Iterable[Job]) -> str:
-        """Cards of finished videos."""
+    def gallery(self, jobs: Iterable[Job], words: str = "") -> str:
+        """Cards of finished videos.
+
+        Args:
+            words: that were searched for.
+        """
         cards = "".join(self._gallery_card(job) for job in jobs)
         if not cards:
-            return f'<div class="it-empty">{self.say("gallery_empty")}</div>'
+            return f'<div class="it-empty">{self.say("gallery_none" if words.strip() else "gallery_empty")}</div>'
         return f'<div class="it-gallery">{cards}</div>'
 
     def _facts(self, job: Job) -> str:
@@ -108,18 +117,18 @@ class Cards:
             parts.append(self.say("attempt", attempts=job.attempts))
         return "".join(f"<span>{part}</span>" for part in [f"{told.percent:.0f} %", *parts])
 
-    def _queue_card(self, job: Job) -> str:
-        acts = "".join(self._act(job, act) for act in acts_of(job))
+    def _queue_card(self, job: Job, places: int) -> str:
+        acts = "".join(self._act(job, act) for act in acts_of(job, places))
         return self.progress(job).removesuffix("</div>") + f'<div class="it-acts">{acts}</div></div>'
 
     def _gallery_card(self, job: Job) -> str:
         address = f"{self._videos}/{job.id}/content"
-        made = (job.finished or job.created).strftime("%Y-%m-%d %H:%M UTC")
+        made = self.say("made_at", time="\0").replace("\0", _moment(job.finished or job.created))
         acts = "".join(self._act(job, act) for act in ("reuse", "delete"))
         return (
             f'<div class="it-job"><video class="it-player" controls playsinline preload="none" src="{address}" '
             f'poster="{address}?variant=thumbnail" aria-label="{self.title(job)}"></video>'
-            f'<h3>{self.title(job)}</h3><div class="it-dim">{self.say("made_at", time=made)}</div>'
+            f'<h3>{self.title(job)}</h3><div class="it-dim">{made}</div>'
             f'<div class="it-dim">{escape(job.order.request.prompt[:120])}</div>'
             f'<div class="it-acts">{self.download(job)}{acts}</div></div>'
         )
@@ -133,13 +142,24 @@ class Cards:
         )
 
 
-def acts_of(job: Job) -> tuple[str, ...]:
-    """What can be done with a job in its state."""
+def _moment(when: datetime) -> str:
+    """A time as HTML; the page's script says it in the visitor's own time."""
+    return f'<time datetime="{when.isoformat()}">{when:%Y-%m-%d %H:%M} UTC</time>'
+
+
+def acts_of(job: Job, places: int = 0) -> tuple[str, ...]:
+    """What can be done with a job in its state.
+
+    Args:
+        places: how many wait in the queue; the first cannot go up, the last not down.
+    """
     if job.wish is not None:
         return ()  # it is about to stop
     match job.state:
         case State.QUEUED:
-            return ("show", "up", "down", "pause", "cancel", "delete")
+            place = job.position or 0
+            up, down = ("up",) if place > 1 else (), ("down",) if place < places else ()
+            return ("show", *up, *down, "pause", "cancel", "delete")
         case State.RUNNING:
             return ("show", "pause", "cancel", "delete")
         case State.PAUSED:

@@ -15,15 +15,20 @@ from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs.desk import DEFAULT
 
 
-def build(maker: Maker, fields: dict[str, Any]) -> None:
-    """Make the components, by name. Called within the accordion."""
+def build(maker: Maker, fields: dict[str, Any], tab: gr.Tab) -> None:
+    """Make the components, by name. Called within the accordion.
+
+    Args:
+        tab: Create; when it is opened, profiles that were made meanwhile can be chosen.
+    """
     label, texts = maker.texts.label, maker.texts
     fields["negative_prompt"] = gr.Textbox("", label=label("negative_prompt"), lines=2)
     fields["title"] = gr.Textbox("", label=label("settings_title"), max_lines=1, max_length=200)
     fields["profile"] = gr.Dropdown(
         _profiles(maker), value="", label=label("profile"), info=label("profile_help"), elem_id="profile"
     )
-    page_load()(lambda: gr.update(choices=_profiles(maker)), None, fields["profile"], **QUIETLY)
+    for event in (page_load(), tab.select):
+        event(lambda: gr.update(choices=_profiles(maker)), None, fields["profile"], **QUIETLY)
     with gr.Row():
         fields["size"] = gr.Textbox(
             "", label=label("size"), info=label("size_help"), max_lines=1, min_width=150

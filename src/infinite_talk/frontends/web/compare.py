@@ -56,11 +56,8 @@ def build(panels: Panels) -> None:
     label = panels.texts.label
     gr.Markdown(label("compare_help"))
     with gr.Row(equal_height=True):
-        first = gr.Dropdown(
-            panels.finished(), value=None, label=label("compare_first"), elem_id="compare_first"
-        )
-        second = gr.Dropdown(
-            panels.finished(), value=None, label=label("compare_second"), elem_id="compare_second"
+        first, second = (
+            panels.finished_field(key, elem_id=key) for key in ("compare_first", "compare_second")
         )
     pair = gr.HTML(
         f'<div class="it-empty">{label("compare_empty")}</div>', elem_id="compare_pair", js_on_load=SYNC
@@ -70,13 +67,6 @@ def build(panels: Panels) -> None:
         return pair_html(panels, one, other, language_of(request))
 
     for choice in (first, second):
-        choice.focus(
-            lambda: gr.update(choices=panels.finished()),
-            None,
-            choice,
-            api_visibility="private",
-            show_progress="hidden",
-        )
         choice.change(show, [first, second], pair, **QUIETLY)
 
 

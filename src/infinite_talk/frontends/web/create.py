@@ -27,6 +27,12 @@ TO_RESULT = """(...values) => {
   return values;
 }"""
 """On a narrow screen the result is below the form."""
+LONG = 4_000_000
+"""Bytes of a file whose check takes a while: minutes of compressed speech."""
+TYPED = ("prompt", "negative_prompt", "size", "box_first", "box_second")
+"""Fields that mean something only when they are written to their end."""
+NOT_ESTIMATED = ("title", "seed")
+"""Fields that change neither the work nor whether it can be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +47,19 @@ class Create:
     """Runs while that job does."""
 
 
-def build(maker: Maker) -> Create:
-    """Make the components and connect them. Called within the tab."""
+def build(maker: Maker, tab: gr.Tab) -> Create:
+    """Make the components and connect them. Called within the tab; what it shows is looked up when it is opened."""
     fields: dict[str, Any] = {}
     job, seen = gr.BrowserState("", storage_key="infinite_talk_job", secret="infinite-talk"), gr.State("")
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320):
             found = _inputs(maker, fields)
-            estimate, complaint, make = _order(maker, fields)
+            estimate, complaint, make = _order(maker, fields, tab)
         with gr.Column(scale=1, min_width=320, elem_classes="it-result"):
             result = _result(maker)
     ordered = {name: fields[name] for name in Form.names()} | maker.more
-    _connect_files(maker, ordered, found)
-    _connect_estimate(maker, ordered, estimate, complaint, seen)
+    _connect_files(maker, ordered, found, tab)
+    _connect_estimate(maker, ordered, estimate, complaint, seen, tab)
     _connect_job(maker, ordered, make, complaint, result, job, seen)
     return Create(ordered, job, result.timer)
 
@@ -96,6 +102,7 @@ def _sample(label: Any, name: str) -> gr.Button:  # noqa: ANN401 - a marker of G
 def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:
     label, choices = maker.texts.label, maker.texts.choices
     gr.Markdown(label("two_people_help"))
+    gr.Markdown(label("two_people_one"))
     fields["voice2"] = _recording(label("second_voice"), "voice2")
     found = gr.HTML(elem_id="found_voice2", padding=True)
     fields["layout"] = gr.Radio(
@@ -127,7 +134,7 @@ def _second_person(maker: Maker, fields: dict[str, Any]) -> gr.HTML:
     return found
 
 
-def _order(maker: Maker, fields: dict[str, Any]) -> tuple[gr.HTML, gr.HTML, gr.Button]:
+def _order(maker: Maker, fields: dict[str, Any], tab: gr.Tab) -> tuple[gr.HTML, gr.HTML, gr.Button]:
     """Words, preset, options, the estimate and the button."""
     label, choices = maker.texts.label, maker.texts.choices
     with gr.Column(elem_classes="it-part"):
@@ -139,7 +146,7 @@ def _order(maker: Maker, fields: dict[str, Any]) -> tuple[gr.HTML, gr.HTML, gr.B
             choices("preset", Preset), value=Preset.BALANCED.value, label=label("preset"), elem_id="preset"
         )
         with gr.Accordion(label("advanced"), open=False, elem_id="advanced"):
-            choices_of.build(maker, fields)
+            choices_of.build(maker, fields, tab)
         estimate = gr.HTML(elem_id="estimate", padding=True)
         complaint = gr.HTML(elem_id="complaint")
         make = gr.Button(label("make"), variant="primary", size="lg", elem_id="make")
@@ -165,7 +172,7 @@ def _empty(maker: Maker, language: str) -> str:
     return f'<div class="it-empty">{maker.texts.html(language, "result_empty")}</div>'
 
 
-def _connect_files(maker: Maker, fields: dict[str, Any], found: dict[str, gr.HTML]) -> None:
+def _connect_files(maker: Maker, fields: dict[str, Any], found: dict[str, gr.HTML], tab: gr.Tab) -> None:
     def picture(path: object, size: str | None, request: gr.Request) -> Iterator[str]:
         yield from _telling(
             maker, path, request, lambda language, file: maker.found_picture(file, size, language)
@@ -180,7 +187,7 @@ def _connect_files(maker: Maker, fields: dict[str, Any], found: dict[str, gr.HTM
     late: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last", "concurrency_limit": None}
     watched = [fields["picture"], fields["size"]]
     gr.on(
-        [fields["picture"].change, fields["size"].blur, fields["size"].submit],
+        [fields["picture"].change, fields["size"].blur, fields["size"].submit, tab.select],
         picture,
         watched,
         found["picture"],
@@ -201,42 +208,47 @@ def _telling(
         if file is None:
             yield ""
             return
-        yield _waiting(maker, language)
+        key = "checking_long" if file.stat().st_size > LONG else "checking"
+        yield _waiting(maker, language, key)
         yield tell(language, file)
     except InfiniteTalkError as error:
         yield told(maker.texts, language, error)
 
 
-def _waiting(maker: Maker, language: str) -> str:
-    return f'<p class="it-dim" role="status">{maker.texts.html(language, "checking")}</p>'
+def _waiting(maker: Maker, language: str, key: str) -> str:
+    return f'<p class="it-dim" role="status">{maker.texts.html(language, key)}</p>'
 
 
 def _connect_estimate(
-    maker: Maker, fields: dict[str, Any], estimate: gr.HTML, complaint: gr.HTML, seen: gr.State
+    maker: Maker,
+    fields: dict[str, Any],
+    estimate: gr.HTML,
+    complaint: gr.HTML,
+    seen: gr.State,
+    tab: gr.Tab,
 ) -> None:
-    def guess(*values: Any, request: gr.Request) -> str:  # noqa: ANN401 - of all fields
-        return maker.estimate(values, language_of(request))
+    def guess(*values: Any, request: gr.Request) -> Iterator[str]:  # noqa: ANN401 - of all fields
+        language = language_of(request)
+        if maker.can_estimate(values):  # what stood there is of other settings; the answer may take seconds
+            yield _waiting(maker, language, "estimating")
+        yield maker.estimate(values, language)
 
-    def guess_afresh(*values: Any, request: gr.Request) -> tuple[str, str]:  # noqa: ANN401 - of all fields
-        return guess(*values, request=request), ""
+    def guess_afresh(*values: Any, request: gr.Request) -> Iterator[tuple[str, str]]:  # noqa: ANN401
+        for said in guess(*values, request=request):
+            yield said, ""
 
-    said = {
-        "picture",
-        "voice",
-        "preset",
-        "trim_start",
-        "trim_end",
-        "steps",
-        "max_frames",
-        "profile",
-        "distilled",
-    }
-    events = [fields[name].change for name in Form.names() if name in said] + [fields["size"].blur]
-    events.append(page_load())
+    events = [*estimated(fields), tab.select, page_load()]
     late: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last", "concurrency_limit": None}
     gr.on(events, with_request(guess_afresh), list(fields.values()), [estimate, complaint], **late)
     # How many videos are before the next one changes when one's own begins, grows and ends.
     seen.change(with_request(guess), list(fields.values()), estimate, **late)
+
+
+def estimated(fields: dict[str, Any]) -> list[Any]:
+    """Events of all fields after which the estimate is another one."""
+    told = [name for name in fields if name not in NOT_ESTIMATED]
+    chosen = [fields[name].change for name in told if name not in TYPED]
+    return chosen + [event for name in TYPED for event in (fields[name].blur, fields[name].submit)]
 
 
 def _connect_job(
@@ -252,7 +264,7 @@ def _connect_job(
 
     def submit(*values: Any, request: gr.Request) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - of all fields
         language = language_of(request)
-        yield gr.skip(), _waiting(maker, language)
+        yield gr.skip(), _waiting(maker, language, "handing_in")
         try:
             yield maker.submit(values).id, ""
         except InfiniteTalkError as error:

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
-from infinite_talk.frontends.web.telling import number
+from infinite_talk.frontends.web.telling import length, number
 from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs.checking import Checker
 from infinite_talk.jobs.facts import PictureFacts, SoundFacts
@@ -90,13 +90,17 @@ def picture_html(texts: Texts, language: str, path: Path, facts: PictureFacts, s
         "to_height": facts.output_height,
     }
     if facts.moving:
-        said = texts.html(language, "video_ok", seconds=number(facts.seconds or 0.0), **values)
+        said = texts.html(
+            language, "video_ok", seconds=length(texts, language, facts.seconds or 0.0), **values
+        )
     else:
         said = texts.html(language, "picture_ok", **values)
     lines = [f'<p class="it-good">{said}</p>']
+    if facts.moving:
+        lines.append(f'<p class="it-dim">{texts.html(language, "video_help")}</p>')
     if facts.width * facts.height < facts.output_width * facts.output_height / 2:
         lines.append(f'<p class="it-warn">{texts.html(language, "small_warning", **values)}</p>')
-    lines += [f'<p class="it-warn">{escape(note)}</p>' for note in facts.notes]
+    lines += [f'<p class="it-warn" lang="en">{escape(note)}</p>' for note in facts.notes]
     source = f"{ROOT}/gradio_api/file={quote(str(preview_of(path, size)))}"
     frame = (
         f'<div class="it-frame" data-width="{facts.width}" data-height="{facts.height}">'
@@ -116,11 +120,11 @@ def sound_html(texts: Texts, language: str, facts: SoundFacts) -> str:
         loudness = texts.html(language, "silent")
     else:
         loudness = texts.html(language, "lufs", value=number(facts.loudness))
-    said = texts.html(language, "voice_ok", seconds=number(facts.seconds), loudness=loudness)
+    said = texts.html(language, "voice_ok", seconds=length(texts, language, facts.seconds), loudness=loudness)
     lines = [f'<p class="it-good">{said}</p>']
     if facts.loudness is None:
         lines = [f'<p class="it-warn">{texts.html(language, "silent_warning")}</p>']
     elif facts.loudness < QUIET:
         lines.append(f'<p class="it-warn">{texts.html(language, "quiet_warning")}</p>')
-    lines += [f'<p class="it-warn">{escape(note)}</p>' for note in facts.notes]
+    lines += [f'<p class="it-warn" lang="en">{escape(note)}</p>' for note in facts.notes]
     return f'<div class="it-found" aria-live="polite">{"".join(lines)}</div>'

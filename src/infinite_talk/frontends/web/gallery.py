@@ -45,14 +45,10 @@ def build(
         said: above the tabs; tells that settings were taken over.
     """
     label = maker.texts.label
-    with gr.Row():
-        search = gr.Textbox("", label=label("gallery_search"), max_lines=1, elem_id="gallery_search", scale=1)
+    search = gr.Textbox("", label=label("gallery_search"), max_lines=1, elem_id="gallery_search")
+    with gr.Accordion(label("reuse"), open=False, elem_id="reuse"):
         file = file_field(
-            label=label("reuse_upload"),
-            file_types=[".mp4", ".json"],
-            height=170,
-            elem_id="reuse_file",
-            scale=1,
+            label=label("reuse_upload"), file_types=[".mp4", ".json"], height=150, elem_id="reuse_file"
         )
     complaint = gr.HTML(elem_id="gallery_complaint")
     videos = gr.HTML(elem_id="gallery", js_on_load=ACTS)
@@ -62,7 +58,7 @@ def build(
     def draw(words: str, limit: int, request: gr.Request) -> tuple[str, Any]:
         cards = Cards(maker.texts, language_of(request), maker.options.videos)
         jobs, others = finished(maker, words, limit)
-        return cards.gallery(jobs), gr.update(visible=others)
+        return cards.gallery(jobs, words), gr.update(visible=others)
 
     def act(event: gr.EventData, request: gr.Request) -> str:
         return perform(maker, event._data, language_of(request))

@@ -12,14 +12,17 @@ from infinite_talk.frontends.presets import Preset, apply_preset
 from infinite_talk.frontends.web.files import uploaded
 from infinite_talk.frontends.web.finding import Findings, picture_html, sound_html
 from infinite_talk.frontends.web.form import FILES, Form, FormError, request_of
-from infinite_talk.frontends.web.options import Estimate, PageOptions
-from infinite_talk.frontends.web.telling import alert, amount, duration, number, told
+from infinite_talk.frontends.web.options import FPS, Estimate, PageOptions
+from infinite_talk.frontends.web.telling import alert, amount, duration, error_text, length, told
 from infinite_talk.frontends.web.texts import Texts
-from infinite_talk.jobs import Job, State
+from infinite_talk.jobs import Checked, Job, State
 from infinite_talk.jobs.desk import DEFAULT, Desk, Draft
+from infinite_talk.jobs.node_options import NodeOptions
 
 PIECE = 1 << 20
 """Bytes of a file that are in memory at a time."""
+STILL = 0.5
+"""Seconds that a film may be too short before it is said: its last picture stands so long."""
 
 
 class Maker:
@@ -79,8 +82,10 @@ class Maker:
             raise FormError("unknown_profile", name=profile[:60])
         return known.get(profile or DEFAULT, Settings())
 
-    def wanted(self, form: Form) -> tuple[Request, Settings | str]:
+    def wanted(self, form: Form, options: NodeOptions) -> tuple[Request, Settings | str]:
         """The request with absolute paths, and how it runs: a profile's name, or settings where a preset says more.
+
+        A step cache that only the preset asks for makes way for options that do not go with one.
 
         Raises:
             FormError, UsageError, InputError: what is missing or wrong.
@@ -89,6 +94,8 @@ class Maker:
         request = request_of(form, film=film)
         settings = self.settings(form.profile)
         request, changed = apply_preset(Preset(form.preset), request, settings)
+        if options.wanted and not form.step_cache:
+            request = replace(request, step_cache=None)
         return request, changed if changed != settings else form.profile
 
     def submit(self, values: Sequence[Any]) -> Job:
@@ -98,8 +105,8 @@ class Maker:
             InfiniteTalkError: what is missing, wrong, or more than is accepted.
         """
         form = self.form(values)
-        request, settings = self.wanted(form)
         extras = self._extras(values)
+        request, settings = self.wanted(form, extras.get("options", NodeOptions()))
         with self.desk.draft() as draft:
             return self.desk.submit(
                 draft,
@@ -110,6 +117,11 @@ class Maker:
                 **extras,
             )
 
+    def can_estimate(self, values: Sequence[Any]) -> bool:
+        """Whether there are a picture and a voice, so that there is something to reckon."""
+        form = Form.of(tuple(values[: len(Form.names())]))
+        return bool(form.picture and form.voice)
+
     def estimate(self, values: Sequence[Any], language: str) -> str:
         """What will be made and how long it takes, as HTML; a hint while something is missing."""
         try:
@@ -117,26 +129,37 @@ class Maker:
         except InfiniteTalkError as error:
             return told(self.texts, language, error)
         about = _dim(self.texts.html(language, f"preset_{Preset(form.preset).name.lower()}_help"))
-        return about + "".join(map(_dim, self._outlook(form, language)))
+        return about + self._outlook(form, values, language)
 
-    def _outlook(self, form: Form, language: str) -> list[str]:
+    def _outlook(self, form: Form, values: Sequence[Any], language: str) -> str:
         if form.picture is None or form.voice is None:
-            return [self.texts.html(language, "estimate_later")]
+            return _dim(self.texts.html(language, "estimate_later"))
         try:
-            request, settings = self.wanted(form)
-            guess = self._guess(form, request, settings)
+            options = self._extras(values).get("options", NodeOptions())
+            # Another seed changes nothing of it, and -1 would be another question each time.
+            request, settings = self.wanted(replace(form, seed=0), options)
+            options.check(request)
+            guess = self._guess(form, request, settings, options)
+            self.desk.limits.check(_checked(guess))
         except FormError as error:
-            return [self.texts.html(language, error.code, **error.values)]
+            return _warning(self.texts.html(language, error.code, **error.values))
         except InfiniteTalkError as error:
-            return [self.texts.html(language, "estimate_none", reason=error.message)]
-        lines = [self._estimated(guess, language)]
+            return _warning(error_text(self.texts, language, error.code, error.message))
+        lines = [_dim(self._estimated(guess, language))]
+        film = self.findings.picture(form.picture, size_of(form))
+        if film.moving and film.seconds is not None and film.seconds < guess.video_seconds - STILL:
+            shorter = guess.video_seconds - film.seconds
+            still = length(self.texts, language, shorter)
+            lines.append(_warning(self.texts.html(language, "film_short", seconds=still)))
         if waiting := self._waiting():
-            lines.append(self.texts.html(language, "estimate_queue", count=waiting))
-        return lines
+            lines.append(_dim(self.texts.html(language, "estimate_queue", count=waiting)))
+        return "".join(lines)
 
-    def _guess(self, form: Form, request: Request, settings: Settings | str) -> Estimate:
+    def _guess(
+        self, form: Form, request: Request, settings: Settings | str, options: NodeOptions
+    ) -> Estimate:
         if self.options.estimate is not None:
-            return self.options.estimate(request, settings, self.findings)
+            return self.options.estimate(request, settings, self.findings, options)
         assert form.picture is not None and form.voice is not None
         picture = self.findings.picture(form.picture, size_of(form))
         start, end = trim_of(form)
@@ -144,7 +167,8 @@ class Maker:
         return Estimate(picture.output_width, picture.output_height, seconds)
 
     def _estimated(self, guess: Estimate, language: str) -> str:
-        values = {"seconds": number(guess.video_seconds), "width": guess.width, "height": guess.height}
+        seconds = length(self.texts, language, guess.video_seconds)
+        values = {"seconds": seconds, "width": guess.width, "height": guess.height}
         if guess.seconds is None or guess.memory is None:
             return self.texts.html(language, "estimate_size", **values)
         time = duration(self.texts, language, guess.seconds)
@@ -216,5 +240,15 @@ def _title(form: Form) -> str:
     return " · ".join(name[:40] for name in names)
 
 
+def _checked(guess: Estimate) -> Checked:
+    """An estimate as limits look at it."""
+    frames = round(guess.video_seconds * FPS)
+    return Checked(width=guess.width, height=guess.height, frames=frames, seconds=guess.video_seconds)
+
+
 def _dim(html: str) -> str:
     return f'<p class="it-dim">{html}</p>'
+
+
+def _warning(html: str) -> str:
+    return f'<div class="it-found it-warn">{html}</div>'

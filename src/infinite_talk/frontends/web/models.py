@@ -29,8 +29,8 @@ from infinite_talk.jobs.desk import DEFAULT
 LONGEST_NAME = 60
 
 
-def build(panels: Panels) -> None:
-    """Make the components and connect them. Called within the tab."""
+def build(panels: Panels, tab: gr.Tab) -> gr.Timer:
+    """Make the components and connect them. Called within the tab; returns what ticks while it is open."""
     label = panels.texts.label
     files = panels.files()
     fields: dict[str, Any] = {}
@@ -60,12 +60,13 @@ def build(panels: Panels) -> None:
             _memory(panels, fields)
     ordered = {name: fields[name] for name in ModelForm.names()}
     _connect(panels, ordered, names, name, said, (check, save, forget, again))
-    timer = gr.Timer(3)
+    timer = gr.Timer(3, active=False)
 
     def look(request: gr.Request) -> str:
         return load_status(panels, language_of(request))
 
-    timer.tick(look, None, status, api_visibility="private", show_progress="hidden")
+    gr.on([tab.select, timer.tick], look, None, status, api_visibility="private", show_progress="hidden")
+    return timer
 
 
 def _files(panels: Panels, fields: dict[str, Any], files: Sequence[ModelFile]) -> None:

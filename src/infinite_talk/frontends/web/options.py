@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+
 import infinite_talk
 from infinite_talk import Request, Settings
 from infinite_talk.frontends.web.finding import Findings
 from infinite_talk.jobs.checking import Checker
+from infinite_talk.jobs.node_options import NodeOptions
 
+FPS = NodeOptions().fps
+"""Pictures of a second of video, unless options say otherwise."""
 _EMBEDDED = Path(infinite_talk.__file__).parent / "bundled" / "embedded"
 
 
@@ -35,8 +40,8 @@ class Section:
     id: str
     label: str
     """Key in the catalogue."""
-    build: Callable[[], Any]
-    """Makes the components of the tab; called within it."""
+    build: Callable[[gr.Tab], gr.Timer | None]
+    """Makes the components of the tab, which it is given; called within it. Returns what ticks while it is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class PageOptions:
     """Folder of files that came over the page. Nothing else is ever read for a visitor, and all of it is served."""
     checker: Checker = field(default_factory=Checker)
     """Opens dropped files, in a process of its own."""
-    estimate: Callable[[Request, Settings | str, Findings], Estimate] | None = None
+    estimate: Callable[[Request, Settings | str, Findings, NodeOptions], Estimate] | None = None
     """Time and memory of a request, of what was found in its files; ``None``: only its size and length are told."""
     more: More | None = None
     """Further options of a video."""

@@ -43,6 +43,16 @@
     }
   });
 
+  // Times as the visitor's own clock has them; the server says them in UTC.
+  const clock = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
+  const localise = () => document.querySelectorAll("time[datetime]:not([data-own])").forEach((time) => {
+    time.dataset.own = "";
+    time.textContent = clock.format(new Date(time.dateTime));
+  });
+  document.addEventListener("DOMContentLoaded", () => {
+    new MutationObserver(localise).observe(document.body, { childList: true, subtree: true });
+  });
+
   // Text fields that the page fills in itself.
   const fill = (id, text) => {
     const field = document.querySelector(`#${id} textarea, #${id} input`);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,28 +40,31 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
         timer = gr.Timer(2 * options.every, active=False)
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab(label("tab_create"), id="create") as first:
-                made = create.build(maker)
+                made = create.build(maker, first)
             connect = gallery.opener(maker, made, tabs, said)
             with gr.Tab(label("tab_queue"), id="queue") as queue:
                 waiting.build(maker, queue, timer, connect)
             with gr.Tab(label("tab_gallery"), id="gallery") as finished:
                 gallery.build(maker, made, finished, connect, tabs, said)
-            others = [first, finished]
+            timers: dict[gr.Tab, gr.Timer | None] = {first: None, queue: timer, finished: None}
             for section in options.sections:
                 with gr.Tab(label(section.label), id=section.id) as other:
-                    section.build()
-                others.append(other)
-        _keep_time(timer, queue, others)
+                    timers[other] = section.build(other)
+        _keep_time(timers)
     page.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
     blocks: gr.Blocks = page
     return blocks
 
 
-def _keep_time(timer: gr.Timer, queue: gr.Tab, others: Sequence[gr.Tab]) -> None:
-    """Let the queue's timer run while the queue is looked at."""
-    queue.select(lambda: gr.Timer(active=True), None, timer, concurrency_limit=None, **QUIETLY)
-    for tab in others:
-        tab.select(lambda: gr.Timer(active=False), None, timer, concurrency_limit=None, **QUIETLY)
+def _keep_time(timers: Mapping[gr.Tab, gr.Timer | None]) -> None:
+    """Let each tab's timer run while the tab is looked at, and no longer."""
+    known = [timer for timer in timers.values() if timer is not None]
+    for tab, own in timers.items():
+        tab.select(_switch([timer is own for timer in known]), None, known, concurrency_limit=None, **QUIETLY)
+
+
+def _switch(running: Sequence[bool]) -> Callable[[], list[gr.Timer]]:
+    return lambda: [gr.Timer(active=on) for on in running]
 
 
 def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:
@@ -119,6 +122,8 @@ def theme() -> gr.themes.Base:
         body_text_color_subdued_dark="*neutral_300",
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_300",
+        link_text_color_dark="*primary_300",
+        link_text_color_hover_dark="*primary_200",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
         button_primary_background_fill="*primary_700",

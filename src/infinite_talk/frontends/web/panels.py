@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+
 from infinite_talk import AudioLayout, InfiniteTalkError, Request, Settings, UsageError
 from infinite_talk.frontends.web.finding import Findings
 from infinite_talk.frontends.web.node_fields import node_fields
-from infinite_talk.frontends.web.options import Estimate, PageOptions, Section
+from infinite_talk.frontends.web.options import FPS, Estimate, PageOptions, Section
 from infinite_talk.frontends.web.texts import Texts
 from infinite_talk.jobs import Job, State
 from infinite_talk.jobs.adviser import Adviser, ModelFile
 from infinite_talk.jobs.desk import DEFAULT, Desk
+from infinite_talk.jobs.node_options import NodeOptions
 
 QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 """For handlers: no endpoint for programs, which have the HTTP interface."""
@@ -49,9 +53,9 @@ class Panels:
         from infinite_talk.frontends.web import compare, models, quality
 
         return (
-            Section("compare", "tab_compare", lambda: compare.build(self)),
-            Section("models", "tab_models", lambda: models.build(self)),
-            Section("quality", "tab_quality", lambda: quality.build(self)),
+            Section("compare", "tab_compare", lambda _: compare.build(self)),
+            Section("models", "tab_models", lambda tab: models.build(self, tab)),
+            Section("quality", "tab_quality", lambda _: quality.build(self)),
         )
 
     # Settings by name, for ``PageOptions.settings`` and ``profiles``.
@@ -91,7 +95,9 @@ class Panels:
 
     # Estimates
 
-    def estimate(self, request: Request, settings: Settings | str, look: Findings) -> Estimate:
+    def estimate(
+        self, request: Request, settings: Settings | str, look: Findings, options: NodeOptions
+    ) -> Estimate:
         """Time and memory of a request; for ``PageOptions.estimate``.
 
         Raises:
@@ -108,8 +114,11 @@ class Panels:
         ]
         seconds = sum(spoken) if request.audio_layout is AudioLayout.IN_TURN else max(spoken, default=0.0)
         size = f"{picture.output_width}x{picture.output_height}!"
-        found = self.adviser.forecast(request, chosen, size=size, seconds=seconds)
-        return Estimate(found.width, found.height, found.video_seconds, found.seconds, found.memory)
+        # The forecast counts 25 pictures a second; the work is that of the pictures, whatever their pace.
+        frames = min(seconds * options.fps, options.audio_frames or math.inf)
+        found = self.adviser.forecast(request, chosen, size=size, seconds=frames / FPS)
+        length = found.video_seconds * FPS / options.fps
+        return Estimate(found.width, found.height, length, found.seconds, found.memory)
 
     # Jobs
 
@@ -117,6 +126,18 @@ class Panels:
         """Titles and ids of finished jobs, newest first."""
         jobs = self.desk.list(states=(State.COMPLETED,), limit=SHOWN)
         return [(label(job), job.id) for job in jobs]
+
+    def finished_field(self, key: str, **options: Any) -> gr.Dropdown:  # noqa: ANN401 - of ``gr.Dropdown``
+        """A list of finished jobs, looked up again when it is opened."""
+        field = gr.Dropdown(self.finished(), value=None, label=self.texts.label(key), **options)
+        field.focus(
+            lambda: gr.update(choices=self.finished()),
+            None,
+            field,
+            api_visibility="private",
+            show_progress="hidden",
+        )
+        return field
 
     def video(self, job: str) -> tuple[Job, Path]:
         """A finished job and its video.

@@ -28,22 +28,13 @@ def build(panels: Panels) -> None:
     label = panels.texts.label
     gr.Markdown(label("quality_help"))
     with gr.Row():
-        job = gr.Dropdown(
-            panels.finished(), value=None, label=label("quality_video"), elem_id="quality_job", scale=3
-        )
+        job = panels.finished_field("quality_video", elem_id="quality_job", scale=3, min_width=300)
         start = gr.Button(label("quality_measure"), variant="primary", elem_id="quality_measure", scale=1)
     said = gr.HTML(f'<div class="it-empty">{label("quality_empty")}</div>', elem_id="quality_said")
 
     def measure(request: gr.Request, chosen: str | None) -> str:
         return report(panels, chosen, language_of(request))
 
-    job.focus(
-        lambda: gr.update(choices=panels.finished()),
-        None,
-        job,
-        api_visibility="private",
-        show_progress="hidden",
-    )
     start.click(measure, job, said, **QUIETLY)
 
 

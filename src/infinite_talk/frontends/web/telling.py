@@ -44,6 +44,14 @@ def duration(texts: Texts, language: str, seconds: float) -> str:
     return texts.say(language, "hours", hours=minutes // 60, minutes=minutes % 60)
 
 
+def length(texts: Texts, language: str, seconds: float) -> str:
+    """How long something plays: ``"4.2 s"``, ``"40 min 12 s"``."""
+    if seconds < 90:
+        return texts.say(language, "seconds", value=number(seconds))
+    minutes, rest = divmod(round(seconds), 60)
+    return texts.say(language, "minutes_seconds", minutes=minutes, seconds=rest)
+
+
 def amount(count: float) -> str:
     """``"850 MB"``, ``"12.3 GB"``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
