@@ -21,6 +21,8 @@ RATES = (1_000, 768_000)
 MAX_CHANNELS = 64
 LATE = 0.02
 """Seconds by which sound may begin after the picture of its own file before silence is put in front."""
+GATHERED = 1 << 15
+"""Samples that are worked on at a time, or one frame where frames are larger."""
 SHORT = 0.95
 """A recording that decodes to less than this share of its declared length is called truncated."""
 
@@ -139,14 +141,32 @@ def _with_lead(recording: Recording, tally: Tally) -> Iterator[NDArray[np.float3
     for start in range(0, lead, recording.rate):
         yield np.zeros((min(recording.rate, lead - start), recording.channels), np.float32)
     with open_container(recording.path, "audio", stamp=recording.stamp) as container:
-        for frame in _frames(container, tally):
-            if frame.sample_rate != recording.rate:
-                raise InputError(
-                    f"{shown(recording.path)} changes its sampling rate from {recording.rate} to "
-                    f"{frame.sample_rate} Hz on the way; save it anew as WAV.",
-                    code="audio_corrupt",
-                )
-            yield _repair(_fit_channels(samples_of(frame), recording.channels), tally)
+        for block in _gathered(_decoded(recording, container, tally)):
+            yield _repair(block, tally)
+
+
+def _decoded(recording: Recording, container: InputContainer, tally: Tally) -> Iterator[NDArray[np.float32]]:
+    """Samples of each frame, with the channels that the recording began with."""
+    for frame in _frames(container, tally):
+        if frame.sample_rate != recording.rate:
+            raise InputError(
+                f"{shown(recording.path)} changes its sampling rate from {recording.rate} to "
+                f"{frame.sample_rate} Hz on the way; save it anew as WAV.",
+                code="audio_corrupt",
+            )
+        yield _fit_channels(samples_of(frame), recording.channels)
+
+
+def _gathered(frames: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Several frames in one array: each call of numpy costs more than the thousand samples of an MP3 frame."""
+    waiting: list[NDArray[np.float32]] = []
+    for frame in frames:
+        waiting.append(frame)
+        if sum(map(len, waiting)) >= GATHERED:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _frames(container: InputContainer, tally: Tally) -> Iterator[Frame]:
