@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from infinite_talk import EasyCache, Engine, Request, Settings
+from infinite_talk.jobs.node_options import NodeOptions
 
 DRAFT_STEPS: Final = 0.4
 """Share of the model's own steps: lips and framing can be judged, details cannot."""
@@ -35,13 +36,16 @@ class Preset(StrEnum):
     """The model's own settings in little memory: blocks come from the host, the codec works in tiles. Same numbers."""
 
 
-def apply_preset(preset: Preset, request: Request, settings: Settings) -> tuple[Request, Settings]:
+def apply_preset(
+    preset: Preset, request: Request, settings: Settings, options: NodeOptions
+) -> tuple[Request, Settings]:
     """Fill in what a request leaves open.
 
     Args:
         preset: the choice.
         request: what it says itself stays; ``distilled`` decides about steps itself.
         settings: of the machine; they name the model.
+        options: of the nodes; they do not go with a step cache, which only makes way for them if nobody asked for it.
 
     Raises:
         CheckpointError: the model's ``model.json`` is damaged.
@@ -54,7 +58,7 @@ def apply_preset(preset: Preset, request: Request, settings: Settings) -> tuple[
     share = DRAFT_STEPS if preset is Preset.DRAFT else QUALITY_STEPS
     if request.steps is None and request.distilled is None:
         request = replace(request, steps=max(2, math.ceil(defaults.steps * share)))
-    if preset is Preset.DRAFT and request.step_cache is None:
+    if preset is Preset.DRAFT and request.step_cache is None and not options.wanted:
         request = replace(request, step_cache=DRAFT_CACHE)
     if preset is Preset.QUALITY and request.size is None and defaults.large_shift is not None:
         request = replace(request, size="720")  # only models made for it have a shift for it

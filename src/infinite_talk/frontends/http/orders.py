@@ -101,8 +101,9 @@ def _hand_in(
 ) -> Job:
     settings = settings_of(fields, profile)
     request = request_of(fields, base, window_frames=window_frames(settings))
+    options = options_of(fields, NodeOptions() if source is None else source.order.options)
     if fields.preset is not None:
-        request, settings = apply_preset(fields.preset, request, settings)
+        request, settings = apply_preset(fields.preset, request, settings, options)
     name = fields.model or (source.order.profile if source is not None else "")
     named = source is None and settings == profile
     extra: dict[str, Any] = {"model": name, "fields": fields.model_dump(mode="json", exclude_unset=True)}
@@ -116,7 +117,7 @@ def _hand_in(
             settings=name if named else settings,
             title=title,
             key=key,
-            options=options_of(fields, NodeOptions() if source is None else source.order.options),
+            options=options,
             extra=extra,
         )
     except InfiniteTalkError as error:

@@ -85,17 +85,13 @@ class Maker:
     def wanted(self, form: Form, options: NodeOptions) -> tuple[Request, Settings | str]:
         """The request with absolute paths, and how it runs: a profile's name, or settings where a preset says more.
 
-        A step cache that only the preset asks for makes way for options that do not go with one.
-
         Raises:
             FormError, UsageError, InputError: what is missing or wrong.
         """
         film = form.picture is not None and self.findings.picture(form.picture, size_of(form)).moving
         request = request_of(form, film=film)
         settings = self.settings(form.profile)
-        request, changed = apply_preset(Preset(form.preset), request, settings)
-        if options.wanted and not form.step_cache:
-            request = replace(request, step_cache=None)
+        request, changed = apply_preset(Preset(form.preset), request, settings, options)
         return request, changed if changed != settings else form.profile
 
     def submit(self, values: Sequence[Any]) -> Job:
