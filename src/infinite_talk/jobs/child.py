@@ -15,6 +15,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -75,13 +76,23 @@ def main() -> int:
     try:
         database = Database.open(task.store, create=False)
         leases = Leases(database, seconds=task.pace.lease, patience=task.patience)
-        Worker(leases, DataFolder(Path(task.data)), name=task.name, stop=stop, pace=task.pace).run()
+        folder = DataFolder(Path(task.data))
+        Worker(leases, folder, name=task.name, stop=stop, pace=task.pace, prepare=load_libraries).run()
     except Broken:
         return BROKEN
     except InfiniteTalkError as error:
         logger.error("%s", error.message)
         return NO_STORE
     return 0
+
+
+def load_libraries() -> None:
+    """Import what every video needs: seconds that the first one need not wait for. What is missing, it will tell."""
+    with suppress(ImportError):
+        import_module("infinite_talk.runtime")
+        transformers: Any = import_module("transformers")
+        for model in ("UMT5EncoderModel", "CLIPVisionModel", "Wav2Vec2Model"):
+            getattr(transformers, model)  # comes when it is asked for
 
 
 def _die_with_parent() -> None:

@@ -56,8 +56,10 @@ class Worker:
         stop: threading.Event,
         pace: Pace = Pace(),  # noqa: B008 - frozen
         hung: Callable[[str], None] | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
-        """``stop``: set it to end after the current step; ``hung``: called when a step does not end.
+        """``stop``: set it to end after the current step; ``hung``: called when a step does not end; ``prepare``:
+        called once, when nothing waits.
 
         A signal handler may set ``stop``, so this thread never waits for it: a handler that interrupts the waiting
         would want the lock that the waiting holds, and both would stand still.
@@ -65,7 +67,7 @@ class Worker:
         self._leases, self._folder = leases, folder
         self._name, self._stop, self._pace = name, stop, pace
         self._presence = Presence(folder)
-        self._hung = hung or self._end_hung
+        self._hung, self._prepare = hung or self._end_hung, prepare
         self._engine: Engine | None = None
         self._runner: NodeRunner | None = None
 
@@ -75,6 +77,7 @@ class Worker:
         Raises:
             StoreError: the store is gone. Broken: the process should end.
         """
+        prepare = self._prepare
         with self._presence.stay(self._name):
             while not self._stop.is_set():
                 lease = self._claim()
@@ -82,6 +85,9 @@ class Worker:
                     self._work(lease)
                 elif until_empty:
                     return
+                elif prepare is not None:
+                    prepare()
+                    prepare = None
                 else:
                     time.sleep(self._pace.idle)  # not ``stop.wait``: see ``__init__``
 

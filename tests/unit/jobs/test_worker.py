@@ -168,6 +168,17 @@ def test_f18_a_worker_that_is_asked_to_end_puts_its_job_back(desk, submit, whole
     assert sha256(desk.folder.video(jobs[0].id)) == whole
 
 
+def test_a_worker_prepares_once_when_nothing_waits(desk, submit):
+    stop, seen, job = threading.Event(), [], submit()
+
+    def prepare() -> None:
+        seen.append(desk.get(job.id).state)
+        threading.Timer(0.1, stop.set).start()
+
+    Worker(Leases(desk.store.database), desk.folder, name="w", stop=stop, pace=PACE, prepare=prepare).run()
+    assert seen == [State.COMPLETED]
+
+
 def test_f18_a_signal_handler_may_ask_at_any_moment(desk):
     """One that interrupts ``Event.wait`` in its own thread stands still for ever, as both want its lock."""
 
