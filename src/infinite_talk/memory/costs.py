@@ -85,11 +85,8 @@ def denoise_need(
     tokens = work.tokens(config.patch_size)
     latent = 4.0 * config.out_dim * work.latents * work.places
     # The latent and its noise, an answer for each branch and two sums; the guide has the reference's channels.
-    held = 4 + work.branches
-    if (
-        work.source_branches
-    ):  # FlowEdit: the source as well, noisy too, with answers and a velocity of its own
-        held += 3 + work.source_branches
+    # With FlowEdit the source as well, noisy too, with answers and a velocity of its own.
+    held = 4 + work.branches + (3 + work.source_branches if work.source_branches else 0)
     latents = latent * held + 4.0 * config.reference_dim * work.latents * work.places
     # All branches pass through together; those that a step cache is to remember, one after another.
     at_once = 1 + work.remembered if work.remembered else work.branches
