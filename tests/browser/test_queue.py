@@ -45,8 +45,45 @@ def test_videos_change_places_pause_and_go_on(visit, queue):
     expect(visitor.page.locator("#queue .it-state-running")).to_have_count(1)
 
 
+def test_the_list_lives_after_a_quick_look_elsewhere(visit, queue, studio):
+    """What is changed elsewhere appears, however fast somebody went through the tabs."""
+    visitor = visit()
+    person = Person(visitor)
+    for tab in ("queue", "gallery", "create", "models", "queue"):
+        person.tab(tab)
+    expect(state(visitor, "three")).to_have_class("it-state it-state-queued")
+    visitor.page.wait_for_timeout(3000)  # late answers of the tabs that were left
+    with studio.desk() as desk:
+        desk.pause(queue[3])
+    expect(state(visitor, "three")).to_have_class("it-state it-state-paused")
+
+
+def test_no_press_is_lost(visit, queue):
+    """Presses in quick succession all count, and so does one whose button is drawn anew before it is released."""
+    visitor = visit()
+    Person(visitor).tab("queue")
+    expect(button(visitor, "pause", queue[3])).to_be_visible()
+    buttons = [f'#queue [data-act="pause"][data-job="{video}"]' for video in queue[1:]]
+    visitor.page.evaluate("names => names.forEach(name => document.querySelector(name).click())", buttons)
+    for title in ("one", "two", "three"):
+        expect(state(visitor, title)).to_have_class("it-state it-state-paused")
+
+    expect(button(visitor, "pause", queue[0])).to_be_visible()
+    old = button(visitor, "pause", queue[0]).element_handle()
+    button(visitor, "pause", queue[0]).hover()
+    visitor.page.mouse.down()
+    visitor.page.evaluate("old => old.closest('.it-acts').innerHTML += ''", old)
+    assert not old.evaluate("old => old.isConnected")
+    visitor.page.mouse.up()
+    expect(state(visitor, "first")).to_have_class("it-state it-state-paused")
+
+
+def button(visitor, act: str, video: str):
+    return visitor.page.locator(f'#queue [data-act="{act}"][data-job="{video}"]')
+
+
 def press(visitor, act: str, video: str) -> None:
-    visitor.page.locator(f'#queue [data-act="{act}"][data-job="{video}"]').click()
+    button(visitor, act, video).click()
 
 
 def state(visitor, title: str):

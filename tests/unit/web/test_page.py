@@ -107,7 +107,7 @@ def test_other_modules_add_tabs_and_options(maker, monkeypatch):
         uploads=maker.options.uploads,
         checker=maker.options.checker,
         more=more,
-        sections=(Section("extra", "tab_models", lambda _tab: built.append("extra")),),
+        sections=(Section("extra", "tab_models", lambda _tab, _timer: built.append("extra")),),
     )
     build(maker.desk, options)
     assert built == ["extra"]
@@ -117,3 +117,21 @@ def test_other_modules_add_tabs_and_options(maker, monkeypatch):
         (options.uploads / name).write_bytes(b"x")
     sent = values(picture=str(options.uploads / "me.png"), voice=str(options.uploads / "hello.wav"))
     assert maker.submit([*sent, 12]).priority == 3 and given == {"pace": 12}
+
+
+def test_the_browser_itself_switches_the_timers_before_anything_else(maker, monkeypatch):
+    """Answers of the server come in any order: the one for a tab that was left could stop the timer of the next."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    options = PageOptions(
+        uploads=maker.options.uploads,
+        sections=(Section("extra", "tab_models", lambda tab, _: tab.select(print, None, None), every=3),),
+    )
+    config = build(maker.desk, options).config
+    timers = {part["id"] for part in config["components"] if part["type"] == "timer"}
+    tabs = [part["id"] for part in config["components"] if part["type"] == "tabitem"]
+    assert len(tabs) == 4
+    for tab in tabs:
+        first, *others = [event for event in config["dependencies"] if (tab, "select") in event["targets"]]
+        assert set(first["outputs"]) < timers and len(first["outputs"]) == 2
+        assert not first["backend_fn"] and first["js"].count("active: true") <= 1
+        assert not any(timers & set(event["outputs"]) for event in others)

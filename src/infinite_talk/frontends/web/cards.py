@@ -171,13 +171,20 @@ def acts_of(job: Job, places: int = 0) -> tuple[str, ...]:
 
 
 ACTS = """
-let at = null;
-element.addEventListener('focusin', (event) => { at = event.target.closest('[data-act]') || at; });
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-act]');
-  if (!button) return;
+let at = null, pressed = null;
+const buttonOf = (node) => node?.closest?.('[data-act]');
+const act = (button) => {
   if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
   trigger('submit', { act: button.dataset.act, job: button.dataset.job });
+};
+element.addEventListener('focusin', (event) => { at = buttonOf(event.target) || at; });
+element.addEventListener('click', (event) => { if (buttonOf(event.target)) act(buttonOf(event.target)); });
+element.addEventListener('pointerdown', (event) => { pressed = buttonOf(event.target); });
+element.addEventListener('pointerup', (event) => { // drawn anew between press and release: no click comes of it
+  const button = buttonOf(event.target), was = pressed;
+  pressed = null;
+  if (!was || was.isConnected || !button) return;
+  if (button.dataset.act === was.dataset.act && button.dataset.job === was.dataset.job) act(button);
 });
 watch('value', () => { // the list was drawn anew: the keyboard stays where it was
   if (!at || document.activeElement !== document.body) return;

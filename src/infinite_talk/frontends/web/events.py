@@ -9,6 +9,8 @@ import gradio as gr
 
 QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """For handlers: no endpoint for programs (they have the HTTP interface), and no veil over what is shown."""
+EVERY_PRESS: dict[str, Any] = {**QUIETLY, "trigger_mode": "multiple", "concurrency_limit": None}
+"""For the buttons of a list: Gradio forgets a press that comes while it handles the last one, unless told so."""
 
 
 def page_load() -> Any:  # noqa: ANN401 - an event of Gradio

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from infinite_talk import InfiniteTalkError, Request
 from infinite_talk.frontends.web.cards import ACTS, Cards
 from infinite_talk.frontends.web.create import Create
-from infinite_talk.frontends.web.events import QUIETLY
+from infinite_talk.frontends.web.events import EVERY_PRESS, QUIETLY
 from infinite_talk.frontends.web.files import file_field
 from infinite_talk.frontends.web.form import fields_of
 from infinite_talk.frontends.web.language import language_of
@@ -79,7 +79,7 @@ def build(
     tab.select(draw, asked, shown, concurrency_limit=None, **QUIETLY)
     search.change(draw, asked, shown, trigger_mode="always_last", concurrency_limit=None, **QUIETLY)
     more.click(lambda limit: limit + PAGE, count, count, **QUIETLY).then(draw, asked, shown, **QUIETLY)
-    videos.submit(act, None, complaint, **QUIETLY).then(draw, asked, shown, **QUIETLY)
+    videos.submit(act, None, complaint, **EVERY_PRESS).then(draw, asked, shown, **QUIETLY)
     file.upload(take_over, file, [said, tabs, *create.fields.values()], **QUIETLY)
     open_job(videos)
 
@@ -144,8 +144,7 @@ def opener(maker: Maker, create: Create, tabs: gr.Tabs, said: gr.HTML) -> Callab
             go,
             None,
             [tabs, create.job, create.timer, said, *create.fields.values()],
-            concurrency_limit=None,
-            **QUIETLY,
+            **EVERY_PRESS,
         )
 
     return connect

@@ -27,10 +27,12 @@ from infinite_talk.jobs.adviser import Choice, Machine, ModelFile, Runs
 from infinite_talk.jobs.desk import DEFAULT
 
 LONGEST_NAME = 60
+EVERY = 3.0
+"""Seconds between two looks at the workers, while the tab is open."""
 
 
-def build(panels: Panels, tab: gr.Tab) -> gr.Timer:
-    """Make the components and connect them. Called within the tab; returns what ticks while it is open."""
+def build(panels: Panels, tab: gr.Tab, timer: gr.Timer | None) -> None:
+    """Make the components and connect them. Called within the tab; the timer ticks while it is open."""
     label = panels.texts.label
     files = panels.files()
     fields: dict[str, Any] = {}
@@ -60,13 +62,12 @@ def build(panels: Panels, tab: gr.Tab) -> gr.Timer:
             _memory(panels, fields)
     ordered = {name: fields[name] for name in ModelForm.names()}
     _connect(panels, ordered, names, name, said, (check, save, forget, again))
-    timer = gr.Timer(3, active=False)
 
     def look(request: gr.Request) -> str:
         return load_status(panels, language_of(request))
 
+    assert timer is not None, "the tab has a timer"
     gr.on([tab.select, timer.tick], look, None, status, api_visibility="private", show_progress="hidden")
-    return timer
 
 
 def _files(panels: Panels, fields: dict[str, Any], files: Sequence[ModelFile]) -> None:

@@ -40,8 +40,10 @@ class Section:
     id: str
     label: str
     """Key in the catalogue."""
-    build: Callable[[gr.Tab], gr.Timer | None]
-    """Makes the components of the tab, which it is given; called within it. Returns what ticks while it is open."""
+    build: Callable[[gr.Tab, gr.Timer | None], None]
+    """Makes the components of the tab, which it is given; called within it. The timer ticks while the tab is open."""
+    every: float | None = None
+    """Seconds between two ticks; ``None``: there is no timer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,35 +40,39 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
     with gr.Blocks(title="Infinite Talk", analytics_enabled=False, fill_width=False) as page:
         gr.HTML(_head(maker.texts), elem_id="head")
         said = gr.HTML(elem_id="said")
-        timer = gr.Timer(2 * options.every, active=False)
+        timers = {"queue": gr.Timer(2 * options.every, active=False)}
+        timers |= {part.id: gr.Timer(part.every, active=False) for part in options.sections if part.every}
+
+        def tab(name: str, key: str) -> gr.Tab:
+            made = gr.Tab(label(key), id=name)
+            _keep_time(made, timers)
+            return made
+
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
-            with gr.Tab(label("tab_create"), id="create") as first:
+            with tab("create", "tab_create") as first:
                 made = create.build(maker, first)
             connect = gallery.opener(maker, made, tabs, said)
-            with gr.Tab(label("tab_queue"), id="queue") as queue:
-                waiting.build(maker, queue, timer, connect)
-            with gr.Tab(label("tab_gallery"), id="gallery") as finished:
+            with tab("queue", "tab_queue") as queue:
+                waiting.build(maker, queue, timers["queue"], connect)
+            with tab("gallery", "tab_gallery") as finished:
                 gallery.build(maker, made, finished, connect, tabs, said)
-            timers: dict[gr.Tab, gr.Timer | None] = {first: None, queue: timer, finished: None}
-            for section in options.sections:
-                with gr.Tab(label(section.label), id=section.id) as other:
-                    timers[other] = section.build(other)
-        _keep_time(timers)
+            for part in options.sections:
+                with tab(part.id, part.label) as other:
+                    part.build(other, timers.get(part.id))
     page.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
     page._queue.sleep_when_free, page._queue.progress_update_sleep_when_free = REST, 5 * REST
     blocks: gr.Blocks = page
     return blocks
 
 
-def _keep_time(timers: Mapping[gr.Tab, gr.Timer | None]) -> None:
-    """Let each tab's timer run while the tab is looked at, and no longer."""
-    known = [timer for timer in timers.values() if timer is not None]
-    for tab, own in timers.items():
-        tab.select(_switch([timer is own for timer in known]), None, known, concurrency_limit=None, **QUIETLY)
+def _keep_time(tab: gr.Tab, timers: Mapping[str, gr.Timer]) -> None:
+    """Let each tab's timer run while the tab is looked at, and no longer.
 
-
-def _switch(running: Sequence[bool]) -> Callable[[], list[gr.Timer]]:
-    return lambda: [gr.Timer(active=on) for on in running]
+    In the browser, and before the tab's own handlers: Gradio waits for each handler of an event before it begins the
+    next one. When the server switched the timers, the answer for a tab that somebody had left could come last.
+    """
+    states = ", ".join(f"{{__type__: 'update', active: {str(name == tab.id).lower()}}}" for name in timers)
+    tab.select(None, None, list(timers.values()), js=f"() => [{states}]", **QUIETLY)
 
 
 def mount(app: FastAPI, page: gr.Blocks, options: PageOptions) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ class Panels:
         from infinite_talk.frontends.web import compare, models, quality
 
         return (
-            Section("compare", "tab_compare", lambda _: compare.build(self)),
-            Section("models", "tab_models", lambda tab: models.build(self, tab)),
-            Section("quality", "tab_quality", lambda _: quality.build(self)),
+            Section("compare", "tab_compare", lambda *_: compare.build(self)),
+            Section("models", "tab_models", partial(models.build, self), every=models.EVERY),
+            Section("quality", "tab_quality", lambda *_: quality.build(self)),
         )
 
     # Settings by name, for ``PageOptions.settings`` and ``profiles``.

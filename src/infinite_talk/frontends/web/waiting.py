@@ -10,7 +10,7 @@ import gradio as gr
 
 from infinite_talk import InfiniteTalkError
 from infinite_talk.frontends.web.cards import ACTS, Cards
-from infinite_talk.frontends.web.events import QUIETLY
+from infinite_talk.frontends.web.events import EVERY_PRESS, QUIETLY
 from infinite_talk.frontends.web.language import language_of
 from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.telling import alert, error_text
@@ -50,7 +50,7 @@ def build(maker: Maker, tab: gr.Tab, timer: gr.Timer, open_job: Callable[[gr.HTM
     now: dict[str, Any] = {**QUIETLY, "concurrency_limit": None}
     tab.select(draw, drawn, shown, **now)
     timer.tick(draw, drawn, shown, **now)
-    jobs.submit(act, None, complaint, **now).then(draw, drawn, shown, **now)
+    jobs.submit(act, None, complaint, **EVERY_PRESS).then(draw, drawn, shown, **now)
     open_job(jobs)
 
 
