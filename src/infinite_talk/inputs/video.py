@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -142,13 +142,14 @@ class FilmPictures:
 
     def thumbnails(self, frames: int, *, height: int = 36, width: int = 64) -> Iterator[NDArray[np.uint8]]:
         """Small pictures ``(height, width, 3)`` of the first ``frames`` output frames, at most to the end."""
-        cursor = Cursor(self._film, by_index=self._by_index)
+        cursor, reformatter = Cursor(self._film, by_index=self._by_index), VideoReformatter()
         with cursor:
             for frame in range(frames):
                 picture = cursor.at(frame / FPS)
                 if cursor.ended and frame:
                     return
-                yield picture.reformat(width=width, height=height, format="rgb24").to_ndarray()
+                small = reformatter.reformat(picture, width=width, height=height, format="rgb24")
+                yield np.asarray(small.to_ndarray(), np.uint8)
 
     def close(self) -> None:
         """Close the file; it opens again when needed."""

@@ -14,7 +14,14 @@ from pathlib import Path
 import av
 import numpy as np
 from av.codec.context import Flags, ThreadType
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 from numpy.typing import NDArray
 
 from infinite_talk.types import FPS
@@ -26,6 +33,9 @@ THREADS = 8
 """Frames that are encoded at once. x264 repeats itself for the same number on any machine, but not for another one,
 so it does not follow the processor. At 832 x 480 a frame is 26 ms of one core's work, two seconds for a window;
 more threads than 8 gain little, as each waits for the picture before."""
+
+CONVERTERS = 4
+"""Threads that turn a picture into YCbCr, a band of lines each; the bytes do not depend on it."""
 
 # Averages the four pixels under each chroma sample, and rounds correctly whatever the processor.
 _SCALER = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
@@ -77,23 +87,28 @@ def write_pictures(
         context.max_b_frames = 0
         context.flags |= Flags.bitexact | Flags.closed_gop
         context.options = {"crf": str(crf), "preset": "medium"}
+        reformatter = VideoReformatter()
         for number, picture in enumerate(pictures):
-            container.mux(stream.encode(yuv420p(picture, number, rate)))
+            frame = yuv420p(picture, reformatter)
+            frame.pts, frame.time_base = number, 1 / rate
+            container.mux(stream.encode(frame))
             count = number + 1
         container.mux(stream.encode(None))
     return count
 
 
-def yuv420p(picture: NDArray[np.uint8], number: int = 0, rate: Fraction = Fraction(FPS)) -> av.VideoFrame:
-    """Full-range RGB ``(H, W, 3)`` as a studio-range BT.709 frame, shown at frame time ``number``."""
-    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-    frame = rgb.reformat(
+def yuv420p(picture: NDArray[np.uint8], reformatter: VideoReformatter) -> av.VideoFrame:
+    """Full-range RGB ``(H, W, 3)`` as a studio-range BT.709 frame.
+
+    Args:
+        reformatter: keeps its tables for the next picture of that size.
+    """
+    return reformatter.reformat(
+        av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"),
         format="yuv420p",
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
         dst_colorspace=Colorspace.ITU709,
         interpolation=_SCALER,
-        threads=1,
+        threads=CONVERTERS,
     )
-    frame.pts, frame.time_base = number, 1 / rate
-    return frame

@@ -9,9 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infinite_talk.media import encode
 from infinite_talk.media.encode import write_segment, yuv420p
 from tests.unit.media.fakes import pictures, play
 
@@ -38,7 +40,7 @@ def rgb_of_yuv(yuv: np.ndarray) -> np.ndarray:
 @given(colour=st.tuples(*[st.integers(0, 255)] * 3))
 def test_conversion_follows_the_standard(colour):
     picture = np.full((16, 16, 3), colour, np.uint8)
-    planes = yuv420p(picture).to_ndarray()
+    planes = yuv420p(picture, VideoReformatter()).to_ndarray()
     got = np.stack([planes[:16].mean(), planes[16:20].mean(), planes[20:].mean()])
     assert np.abs(got - exact_yuv(np.array(colour))).max() <= 0.51
 
@@ -46,10 +48,21 @@ def test_conversion_follows_the_standard(colour):
 def test_chroma_is_the_mean_of_four_pixels():
     picture = np.zeros((16, 16, 3), np.uint8)
     picture[::2, ::2] = (255, 0, 0)
-    planes = yuv420p(picture).to_ndarray()
+    planes = yuv420p(picture, VideoReformatter()).to_ndarray()
     wanted = exact_yuv(picture[:2, :2]).mean((0, 1))[1:]
     got = np.stack([planes[16:20], planes[20:]], -1).reshape(-1, 2)
     assert np.abs(got - wanted).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (18, 34), (90, 62), (480, 832)])
+def test_conversion_does_not_depend_on_threads_or_on_the_picture_before(monkeypatch, height, width):
+    random = np.random.default_rng(height)
+    first, second = random.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    kept = VideoReformatter()
+    several = [yuv420p(picture, kept).to_ndarray() for picture in (first, second)]
+    monkeypatch.setattr(encode, "CONVERTERS", 1)
+    alone = [yuv420p(picture, VideoReformatter()).to_ndarray() for picture in (first, second)]
+    assert np.array_equal(several, alone)
 
 
 def test_colours_after_encoding(tmp_path: Path):
