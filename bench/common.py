@@ -43,7 +43,7 @@ def save(name: str, out: Path | None, values: dict[str, Any]) -> Path:
     path = out or RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": now(),
         "command": " ".join(["python", "-m", f"bench.{name}", *sys.argv[1:]]),
         "machine": machine(),
         "versions": versions(),
@@ -51,6 +51,11 @@ def save(name: str, out: Path | None, values: dict[str, Any]) -> Path:
     path.write_text(json.dumps(about | values, indent=2) + "\n")
     print(path)
     return path
+
+
+def now() -> str:
+    """The minute, in UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def machine() -> dict[str, Any]:

@@ -42,7 +42,8 @@ What the 14B model needs on GPUs of different sizes, for windows of 81 frames. *
 made to fit), the peak of tensors on the GPU, the memory on the host and the time; the times come from data sheets
 and a usual share of them (`memory/speed.py`), and are right within a factor of two. **Measured** is filled in from
 `bench/results/memory_limits.json`: a run of the whole engine under a limit of so much memory on one GPU, with
-the difference to the run's own plan. An empty cell was not measured. Each run stayed within its limit and made its
+the difference to the run's own plan (all on an H200, but for int8 and nvfp4 of the last card: on an H100, without
+a limit of its own). An empty cell was not measured. Each run stayed within its limit and made its
 window at the first try. An H200 hides the copies of streamed blocks behind its work, so that a pass takes as long with
 8 GiB as with all of its memory; a card with a slower link will not hide all of them. `infinite-talk plan` says the
 same for your machine, files and options.

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.common import RATE, RESULTS, SAMPLES, machine, speech, versions
+from bench.common import RATE, RESULTS, SAMPLES, machine, now, speech, versions
 from bench.official import bytes_of, write_official
 from bench.sounds import write_wav
 from infinite_talk import Engine, Phase, Progress, Quantization, Request, Settings, Speaker
@@ -194,7 +194,7 @@ def main() -> int:
             break
         left = options.budget_seconds - (time.monotonic() - began)
         options.longest = min(LONGEST, left - 5)
-        row = in_process(options, gib, precision)
+        row = in_process(options, gib, precision) | {"gpu": machine()["gpu"], "date": now()}
         rows = [old for old in rows if (old["gib"], old["precision"]) != (gib, precision)] + [row]
         save(options.out, rows)
         print(summary(row), flush=True)

@@ -11,7 +11,7 @@ from infinite_talk.denoise.adapters import GuideVideo, Heard, Poses
 from infinite_talk.denoise.denoiser import Plain, Question
 from infinite_talk.denoise.extras import WithExtras
 from infinite_talk.denoise.guidance import Branch
-from infinite_talk.types import Guide
+from tests.guides import moved
 from tests.unit import tiny_dit
 from tests.unit.adapters import nets, run
 
@@ -27,15 +27,11 @@ def without_tensorfloat32() -> Iterator[None]:
     torch.set_float32_matmul_precision(before)
 
 
-def on(guide: Guide, device: torch.device) -> Guide:
-    return Guide(**{name: getattr(guide, name).to(device) for name in Guide.__dataclass_fields__})
-
-
 @torch.inference_mode()
 def answered(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """One step with all of them; the networks begin on the host."""
     model = run.model().to(device, dtype)
-    guide, patches = on(run.guide(), device), model.patch_embedding.weight
+    guide, patches = moved(run.guide(), device), model.patch_embedding.weight
     height, width = 8 * run.HEIGHT, 8 * run.WIDTH
     poses = Poses(
         nets.uni_animate().to(device, dtype),

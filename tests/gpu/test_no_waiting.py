@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,15 +16,11 @@ from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.denoise.schedules import timesteps
 from infinite_talk.ops.host import to_device, to_host
 from infinite_talk.request import APG
-from infinite_talk.types import Guide
+from tests.guides import moved
 from tests.unit.denoise.test_loop import some_guide, tiny_transformer
 
 DEVICE = torch.device("cuda")
 pytestmark = pytest.mark.gpu
-
-
-def on_gpu(guide: Guide) -> Guide:
-    return Guide(**{name: getattr(guide, name).to(DEVICE) for name in Guide.__dataclass_fields__})
 
 
 @contextmanager
@@ -49,7 +46,7 @@ def test_no_step_waits(
     monkeypatch: pytest.MonkeyPatch, people: int, batched: bool, apg: APG | None, dtype: torch.dtype
 ) -> None:
     """From the first step to the last; before are the conditions, behind is the one look at the result."""
-    guide = on_gpu(some_guide(people))
+    guide = moved(some_guide(people), DEVICE)
     denoiser = Plain(tiny_transformer().to(DEVICE, dtype), batched=batched)
     sampler = Sampler(timesteps(6, 3.0), 3.0, 2.0, apg)
     noise = torch.randn(guide.latent_shape)
@@ -77,15 +74,12 @@ def test_no_step_waits(
 
 def test_conditions_of_a_later_window_wait_for_nothing_either() -> None:
     denoiser = Plain(tiny_transformer().to(DEVICE))
-    guide = on_gpu(some_guide())
+    guide = moved(some_guide(), DEVICE)
     for branch in Branch:
         denoiser.condition(guide, branch)
     speech = some_guide(seed=1).speech
     with forbidden_to_wait(), torch.inference_mode():
-        later = Guide(
-            **{name: getattr(guide, name) for name in Guide.__dataclass_fields__ if name != "speech"},
-            speech=to_device(speech, DEVICE),
-        )
+        later = replace(guide, speech=to_device(speech, DEVICE))
         for branch in Branch:
             denoiser.condition(later, branch)
     assert torch.equal(later.speech.cpu(), speech)

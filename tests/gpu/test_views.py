@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-
 import pytest
 import torch
 
@@ -13,15 +11,11 @@ from infinite_talk.denoise.loop import denoise
 from infinite_talk.denoise.sampler import Sampler
 from infinite_talk.request import TeaCache
 from infinite_talk.sampling import ContextWindows, GuidanceChoice, Sampling, ScheduleChoice
-from infinite_talk.types import Guide
+from tests.guides import moved
 from tests.unit.denoise.test_loop import some_guide, tiny_transformer
 
 pytestmark = pytest.mark.gpu
 LONG = some_guide(frames=33)
-
-
-def on(guide: Guide, device: str) -> Guide:
-    return replace(guide, **{field.name: getattr(guide, field.name).to(device) for field in fields(guide)})
 
 
 def walked(device: str, cache: TeaCache | None = None, keep_on: torch.device | None = None) -> torch.Tensor:
@@ -36,7 +30,7 @@ def walked(device: str, cache: TeaCache | None = None, keep_on: torch.device | N
     rule, transformer = Sampler.of_sampling(sampling), tiny_transformer().to(device)
     denoiser = compose(Plain(transformer), rule, cache=cache, keep_on=keep_on)
     noise = torch.randn(LONG.latent_shape, generator=torch.Generator().manual_seed(0))
-    return denoise(denoiser, rule, on(LONG, device), noise).cpu()
+    return denoise(denoiser, rule, moved(LONG, device), noise).cpu()
 
 
 def test_the_numbers_are_those_of_the_cpu() -> None:

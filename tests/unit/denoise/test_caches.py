@@ -111,6 +111,24 @@ def test_every_layout_skips_the_same_steps_and_each_window_starts_afresh(
 
 
 @each_cache
+def test_branches_asked_one_by_one_skip_what_they_skip_together(name: str) -> None:
+    guide, latent, rule = some_guide(), noise_for(some_guide(), 0), sampler(STEPS)
+    skipped = []
+    for apart in (False, True):
+        skips = SkipCount()
+        cache = step_cache(Plain(tiny_transformer()), rule, CACHES[name], skips)
+        conditions = {branch: cache.condition(guide, branch) for branch in rule.guidance().branches}
+        with torch.inference_mode():
+            for step in range(STEPS):
+                time = rule.times[step : step + 1]
+                questions = [Question(step, time, branch, own) for branch, own in conditions.items()]
+                for some in [[one] for one in questions] if apart else [questions]:
+                    cache.velocities(latent * (1 + 0.1 * step), some)
+        skipped.append(skips.take())
+    assert skipped[0] == skipped[1] and set(skipped[0].values()) == {STEPS - ALWAYS[name]}
+
+
+@each_cache
 def test_a_window_stopped_in_the_middle_leaves_no_trace(name: str) -> None:
     transformer, rule = tiny_transformer(), sampler(STEPS)
     cache, guide, other = step_cache(Plain(transformer), rule, CACHES[name]), some_guide(), some_guide(seed=5)

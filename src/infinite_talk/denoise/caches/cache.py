@@ -138,8 +138,11 @@ class StepCache:
         return not decision.unbroken or self._used[decision.slot] == step - 1
 
     def _drop_old(self, step: int) -> None:
-        """Give back memories that missed the step before: those of branches that are not asked any more."""
-        for slot in [slot for slot in self._kept if self._used[slot] != step - 1]:
+        """Give back memories that missed the step before: those of branches that are not asked any more.
+
+        Some may have been used in this step already: branches, and parts of a window, can be asked one by one.
+        """
+        for slot in [slot for slot in self._kept if self._used[slot] not in (step - 1, step)]:
             del self._kept[slot]
 
     def _computed(
