@@ -105,8 +105,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
 def _service(service: dict[str, Any]) -> str:
     """The store of jobs in one line."""
-    if not service["ok"]:
-        return f"{service['folder']}: {service['problem']}"
+    if service["problem"] is not None:
+        return f"{service['folder']}: {service['problem']}" if service["folder"] else service["problem"]
     counts = ", ".join(f"{count} {state}" for state, count in service["jobs"].items() if count)
     return f"{service['folder']}: the store is whole, {counts or 'no jobs'}"
 

@@ -12,6 +12,7 @@ import platformdirs
 from infinite_talk import InfiniteTalkError
 
 from .config import Options
+from .exits import explain
 from .show import clean, duration
 from .talk import Run
 
@@ -85,9 +86,11 @@ def move(options: Options, job: str, before: str | None, run: Run) -> int:
 
 def store_health(options: Options) -> dict[str, Any] | None:
     """What the doctor says of the store of jobs; ``None`` when there is none."""
-    from infinite_talk.jobs import DataFolder
-    from infinite_talk.jobs.desk import Desk
-
+    try:
+        from infinite_talk.jobs import DataFolder
+        from infinite_talk.jobs.desk import Desk
+    except ModuleNotFoundError as error:  # videos are made without it
+        return {"ok": options.database is None, "folder": None, "problem": explain(error).message}
     folder = DataFolder(data_dir_of(options).absolute())
     if options.database is None and not folder.database.is_file():
         return None

@@ -196,11 +196,18 @@ def _fold(k: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tenso
     return out
 
 
+def _scores(x: Tensor, keys: Tensor) -> Tensor:
+    """``x @ keys`` as float32, from float32 sums unless the run wants float16 sums: torch has no product of both."""
+    if x.dtype is torch.float16 and torch.backends.cuda.matmul.allow_fp16_accumulation:
+        return torch.bmm(x, keys).float()
+    return torch.bmm(x, keys, out_dtype=torch.float32)
+
+
 def _folded_shares(x: Tensor, k: Tensor, ask: Plain) -> Tensor:
     """Softmax of the scores of tokens with keys that went back through the queries' layer."""
     heads, _, d = k.shape[1:]
     folded = _fold(k, ask.weight.view(heads, d, -1), None, 1 / math.sqrt(d))
-    scores = torch.bmm(x, folded.transpose(1, 2), out_dtype=torch.float32)
+    scores = _scores(x, folded.transpose(1, 2))
     del folded
     offset = None
     if ask.bias is not None:
