@@ -190,7 +190,7 @@ class DownloadAndLoadWav2VecModel:
         base_precision: str = "fp16",
         load_device: str = "main_device",  # noqa: ARG002 - read at first use
     ) -> tuple[SpeechModel]:
-        """The Chinese one comes from where the catalogue has it, or is taken from the disk.
+        """Taken from the disk, also from where the other pack has put it; else the Chinese one is downloaded.
 
         Raises:
             CheckpointError: it is not here and cannot be downloaded (``HF_HUB_OFFLINE`` is respected).
@@ -198,6 +198,8 @@ class DownloadAndLoadWav2VecModel:
         """
         if host().embedded:
             return Wav2VecModelLoader().loadmodel(EMBEDDED_NAME, base_precision)
+        if (kept := _snapshot(model)) is not None:
+            return Wav2VecModelLoader().loadmodel(str(kept), base_precision)
         if model == FACEBOOK:
             raise CapabilityError(
                 f"{FACEBOOK} is not downloaded by this program: InfiniteTalk and MultiTalk hear through {TENCENT}. For "
@@ -239,6 +241,12 @@ class QwenLoader:
             f"Prompts are not rewritten by a language model here ({model}). Write the prompt out, or rewrite it with "
             "another tool, and connect the text encoder directly."
         )
+
+
+def _snapshot(repository: str) -> Path | None:
+    """The weights of a repository that ComfyUI-WanVideoWrapper has downloaded into ``models/transformers``."""
+    names = (f"{repository}/{file}" for file in ("model.safetensors", "pytorch_model.bin"))
+    return next((found for name in names if (found := host().places.find("wav2vec2", name))), None)
 
 
 def _speech(opened: Checkpoint, name: str, precision: str) -> SpeechModel:

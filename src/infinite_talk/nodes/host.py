@@ -110,8 +110,14 @@ class ComfyFolders:
 
     def find(self, kind: str, name: str) -> Path | None:
         for part in KINDS[kind]:
-            if part in self.module.folder_names_and_paths and (path := self.module.get_full_path(part, name)):
-                return Path(path)
+            if (
+                part not in self.module.folder_names_and_paths
+            ):  # ComfyUI does not list the files of this folder
+                path = Path(self.module.models_dir, part, name)
+                if path.is_file():
+                    return path
+            elif found := self.module.get_full_path(part, name):
+                return Path(found)
         return None
 
     def _paths(self, kind: str) -> Sequence[str]:

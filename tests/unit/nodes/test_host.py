@@ -56,6 +56,7 @@ def test_inside_comfyui_its_folders_are_asked(tmp_path: Path, monkeypatch: pytes
     module.get_filename_list = lambda kind: ["wan.safetensors"] if kind == "diffusion_models" else []  # type: ignore[attr-defined]
     module.get_full_path = lambda kind, name: str(file) if name == file.name else None  # type: ignore[attr-defined]
     module.get_folder_paths = lambda kind: [str(tmp_path)]  # type: ignore[attr-defined]
+    module.models_dir = str(tmp_path)  # type: ignore[attr-defined]
     module.get_user_directory = lambda: str(tmp_path)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "folder_paths", module)
     found: list[Host] = []
@@ -69,6 +70,8 @@ def test_inside_comfyui_its_folders_are_asked(tmp_path: Path, monkeypatch: pytes
         assert by.text_cache == tmp_path / "infinite_talk" / "texts"
         with pytest.raises(CheckpointError):
             locate("diffusion_models", "other.safetensors")
+        snapshot = put(tmp_path / "transformers" / "someone" / "ear" / "model.safetensors")
+        assert locate("wav2vec2", "someone/ear/model.safetensors") == snapshot
 
 
 def test_an_installed_host_holds_in_other_threads() -> None:

@@ -36,12 +36,14 @@ from infinite_talk.nodes import (
 from infinite_talk.nodes.attention import Decayed, Radial
 from infinite_talk.nodes.caches import WanVideoMagCache, cache_of
 from infinite_talk.nodes.handles import Vae, WanModel, need_model, need_vae
-from infinite_talk.nodes.host import host, hosted
+from infinite_talk.nodes.host import ModelFolders, host, hosted
+from infinite_talk.nodes.opening import open_named
 from infinite_talk.ops.linear import PackedLinear
 from infinite_talk.rooms import Rooms
 from infinite_talk.runtime import Runtime, build_part
 from infinite_talk.settings import Attention, Memory, Precision, Quantization
 from infinite_talk.types import Size
+from infinite_talk.weights.checkpoint import Checkpoint, Part
 from tests.bundles import CONFIGS
 from tests.unit.lora.files import AB
 
@@ -297,6 +299,29 @@ def test_speech_encoders_are_told_apart_by_name(tmp_path: Path, tiny_bundle: Pat
         DownloadAndLoadWav2VecModel().loadmodel("facebook/wav2vec2-base-960h")
     with hosted(replace(host(), embedded=True)):
         assert DownloadAndLoadWav2VecModel().loadmodel("facebook/wav2vec2-base-960h")[0].kind == "tencent"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_the_other_packs_download_is_taken(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    opened: list[str] = []
+
+    def tiny(part: Part, name: str) -> Checkpoint:  # a file of the real one's size would take 0.4 GB
+        opened.append(name)
+        return open_named(part, str(tiny_bundle))
+
+    monkeypatch.setattr("infinite_talk.nodes.encoders.open_named", tiny)
+    for repository, kind in (
+        ("TencentGameMate/chinese-wav2vec2-base", "tencent"),
+        ("facebook/wav2vec2-base-960h", "facebook"),
+    ):
+        path = tmp_path / "models" / "transformers" / repository / file
+        path.parent.mkdir(parents=True)
+        path.touch()
+        with hosted(replace(host(), places=ModelFolders((tmp_path,)))):
+            (model,) = DownloadAndLoadWav2VecModel().loadmodel(repository)
+        assert (model.kind, opened.pop()) == (kind, str(path))
 
 
 def test_a_download_is_not_tried_when_it_is_forbidden(
