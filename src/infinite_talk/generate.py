@@ -59,6 +59,7 @@ def generate(
     motion, colours, skips, told = start.motion, None, SkipCount(), ""
     todo = plan.windows[start.window :]
     with rooms.using(rooms.transformer) as transformer, ahead(noise, todo) as noise_of:
+        clock.ready()
         denoiser = denoiser_for(request, sampler, transformer, rooms, skips)
         for window in todo:
             began = perf_counter()

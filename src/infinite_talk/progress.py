@@ -62,6 +62,11 @@ class Clock:
         self._first, self._window = first, first
         self._began = perf_counter()
 
+    def ready(self) -> None:
+        """The model is there. Reading it may have taken as long as many steps, and is not counted as one of them."""
+        if self._window == self._first:
+            self._began = perf_counter()
+
     def phase(self, phase: Phase, step: int = 0) -> None:
         """Tell the phase and how many steps of the current window are done."""
         done = (self._window - self._first) * self._steps + step

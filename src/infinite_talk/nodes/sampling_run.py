@@ -93,7 +93,7 @@ def _talking(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, An
         *(talk.mode, plan.length, len(plan.windows), talk.frames, asked.sampler.steps),
     )
     with ModelWalker(
-        model, vae, work, asked, clock.step, tell=partial(_told, clock), nag=texts.nag
+        model, vae, work, asked, clock.step, tell=partial(_told, clock), ready=clock.ready, nag=texts.nag
     ) as walker:
 
         def codec() -> Codec:
@@ -141,7 +141,7 @@ def _one(model: WanModel, values: Mapping[str, Any], embeds: Mapping[str, Any]) 
     _log.info("One latent %s in %d steps.", guide.latent_shape, asked.sampler.steps)
     tell = partial(_told, clock)
     with ModelWalker(
-        model, None, work, asked, clock.step, tell=tell, nag=texts.nag, prompts=prompts
+        model, None, work, asked, clock.step, tell=tell, ready=clock.ready, nag=texts.nag, prompts=prompts
     ) as walker:
         keep = one.kept(noise.to(model.device), by_frame=asked.sampler.by_frame)
         walked = walker.until_it_fits(lambda: walker.walked(window, guide, start, keep))

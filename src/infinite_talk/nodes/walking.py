@@ -43,6 +43,10 @@ def _hear_nothing(_notes: Sequence[str]) -> None:
     pass
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class Adapter(Protocol):
     """Something that a run puts on the passes of each window."""
 
@@ -97,18 +101,20 @@ class ModelWalker:
         on_step: OnStep,
         *,
         tell: Callable[[Sequence[str]], None] = _hear_nothing,
+        ready: Callable[[], None] = _do_nothing,
         nag: torch.Tensor | None = None,
         prompts: Sequence[torch.Tensor] = (),
     ) -> None:
         """
         Args:
             tell: hears what a step cache has left out, of the first window and where another differs.
+            ready: called when the transformer has been brought, before the first step.
             nag: text ``(L, D)`` that NAG leads away from.
             prompts: several texts ``(L, D)`` for one window, each for its share of the frames; none where a window
                 has one, its guide's.
         """
         self._model, self._vae, self._work, self._asked, self._on_step = model, vae, work, asked, on_step
-        self._nag, self._prompts, self._tell = nag, tuple(prompts), tell
+        self._nag, self._prompts, self._tell, self._ready = nag, tuple(prompts), tell, ready
         self._skips, self._told = SkipCount(), ""
         self._held = ExitStack()
         self._transformer: WanTransformer | None = None
@@ -229,6 +235,7 @@ class ModelWalker:
             sides = [self._prompts, *([] if edited is None else [self._source_prompts(edited)])]
             self._denoisers = tuple(self._around(transformer, prompts) for prompts in sides)
             self._transformer = transformer
+            self._ready()
         return self._transformer
 
     def _source_prompts(self, source: Texts) -> Sequence[torch.Tensor]:
