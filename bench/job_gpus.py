@@ -58,7 +58,6 @@ def main() -> None:
     """Command line."""
     options = parser(__doc__ or "")
     options.add_argument("--folder", type=Path, required=True, help="of the checkpoint")
-    options.add_argument("--steps", type=int, default=2)
     chosen = options.parse_args()
     settings = Settings(files=write_official(chosen.folder), quantization=Quantization.FP8_E4M3FN_SCALED_FAST)
     seen = Seen(gpus := torch.cuda.device_count(), jobs=FOR_EACH * gpus)
