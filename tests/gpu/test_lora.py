@@ -8,6 +8,10 @@ from torch import Tensor
 
 from infinite_talk.memory.streaming import stream_blocks
 from infinite_talk.models.dit import WanTransformer
+from infinite_talk.ops.linear import Packed, PackedLinear, takes_float8
+from infinite_talk.ops.linear.fast8 import FP8_E4M3FN_FAST
+from infinite_talk.ops.linear.lora import LoRALinear, Strengths, Terms
+from infinite_talk.ops.linear.rows import float8_rows
 from infinite_talk.settings import Quantization
 from infinite_talk.weights.builder import build
 from infinite_talk.weights.lora import Merging, attach, read_adapter
@@ -66,6 +70,30 @@ def test_beside_every_precision(kind: Quantization) -> None:
     exact = predicted(merged_by_hand([(lora, 1.0)]).to(DEVICE))
     assert error(predicted(made), exact) < 2.5 * rounding + 0.01
     assert error(predicted(built(policy)), exact) > 0.1
+
+
+@pytest.mark.parametrize(("rank", "width", "out"), [(32, 512, 256), (20, 512, 1024), (128, 13824, 640)])
+def test_activations_in_8_bits_serve_the_layer_and_what_is_beside_it(rank: int, width: int, out: int) -> None:
+    """One rounding for both: as near to the exact sum as the layer alone is to its own product."""
+    generator = torch.Generator(DEVICE).manual_seed(rank)
+
+    def noise(*shape: int, scale: float = 1.0) -> Tensor:
+        return (torch.randn(*shape, generator=generator, device=DEVICE) * scale).to(torch.bfloat16)
+
+    weight, up, down = noise(out, width), noise(out, rank), noise(rank, width, scale=0.2)
+    base = PackedLinear(
+        Packed(FP8_E4M3FN_FAST, (out, width), FP8_E4M3FN_FAST.pack(weight)), None, torch.bfloat16
+    )
+    terms = Terms(Strengths([0.5]), (up, down, ((0, 2.0, rank),)), None)
+    layer, x = LoRALinear(base.to(DEVICE), terms.to(DEVICE)), noise(2, 300, width)
+    assert takes_float8(layer, dtype=torch.bfloat16) == takes_float8(base, dtype=torch.bfloat16)
+    rows = float8_rows(x)
+    beside = x.float() @ down.float().t() @ up.float().t()
+    added = terms.add_product(torch.zeros(2, 300, out, dtype=torch.bfloat16, device=DEVICE), rows)
+    assert error(added.float(), beside) < 0.05
+    if takes_float8(layer, dtype=torch.bfloat16):
+        rounding = error(base(rows).float(), x.float() @ weight.float().t())
+        assert error(layer(rows).float(), x.float() @ weight.float().t() + beside) < rounding + 0.01
 
 
 def test_streamed_blocks_carry_it_and_strengths_change_in_place() -> None:

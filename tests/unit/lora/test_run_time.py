@@ -20,9 +20,11 @@ from infinite_talk.denoise.strengths import WithStrengths, varying_strengths
 from infinite_talk.errors import CheckpointError, UsageError
 from infinite_talk.memory.streaming import stream_blocks
 from infinite_talk.models.dit import WanTransformer
-from infinite_talk.ops.linear import Packed, PackedLinear
+from infinite_talk.ops.linear import Packed, PackedLinear, takes_float8
+from infinite_talk.ops.linear.fast8 import FP8_E4M3FN_FAST
 from infinite_talk.ops.linear.gguf import Q4_0, Q4_K, Q5_1, Q6_K, Q8_0, Blocks
 from infinite_talk.ops.linear.lora import LoRALinear, Strengths, Terms
+from infinite_talk.ops.linear.rows import float8_rows
 from infinite_talk.ops.linear.scaled import INT8
 from infinite_talk.settings import Quantization
 from infinite_talk.types import Guide
@@ -129,6 +131,30 @@ class TestLayer:
             for (_, s, f), up, down in zip(adapters, ups, downs, strict=True)
         )
         torch.testing.assert_close(layer(x), base(x) + x @ delta.T, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_activations_in_8_bits_are_taken_where_the_layer_takes_them(
+        self, monkeypatch: pytest.MonkeyPatch, whole: bool
+    ) -> None:
+        low = (noise(64, 6, seed=1), noise(6, 48, seed=2), ((0, 1.0, 6),))
+        terms = Terms(Strengths([0.5]), low, (noise(1, 64, 48, seed=3), ((0, 1.0, 1),)) if whole else None)
+        base = PackedLinear(
+            Packed(FP8_E4M3FN_FAST, (64, 48), FP8_E4M3FN_FAST.pack(noise(64, 48, seed=4))),
+            None,
+            torch.bfloat16,
+        )
+        layer = LoRALinear(base, terms)
+        assert not takes_float8(layer, dtype=torch.bfloat16)  # CPUs multiply them as plain numbers
+        monkeypatch.setattr("infinite_talk.ops.linear.fast8.has_float8", lambda _device: True)
+        assert takes_float8(base, dtype=torch.bfloat16)
+        assert takes_float8(layer, dtype=torch.bfloat16) is not whole
+        monkeypatch.undo()
+        if not whole:
+            rows = float8_rows(noise(5, 48, seed=5).to(torch.bfloat16))
+            found = terms.add_product(torch.zeros(5, 64, dtype=torch.bfloat16), rows)
+            assert torch.equal(
+                found, terms.add_product(torch.zeros(5, 64, dtype=torch.bfloat16), rows.plain())
+            )
 
     def test_what_comes_in_is_left_alone(self) -> None:
         layer = LoRALinear(

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from infinite_talk.ops.compiling import constant
 from infinite_talk.ops.linear.float8 import PLAIN_E4M3FN, PLAIN_E5M2, Float8
 from infinite_talk.ops.linear.packed import Parts
-from infinite_talk.ops.linear.rows import Float8Rows, float8_rows, rows_to_float8, rows_to_int8
+from infinite_talk.ops.linear.rows import Activations, Float8Rows, float8_rows, rows_to_float8, rows_to_int8
 from infinite_talk.ops.linear.scaled import FP8_E4M3FN, FP8_E5M2, INT8, Scaled
 
 _FLOAT8_MULTIPLE = 16  # both sizes of a weight, for torch._scaled_mm
@@ -124,6 +125,24 @@ class FastInt8:
         data, x_scale = rows_to_int8(x.reshape(-1, shape[1]))
         out = data.float() @ parts["data"].float().t() * x_scale * parts["scale"].reshape(1, -1)
         return _finished(out, x, bias)
+
+
+def product(x: Activations, weight: Tensor) -> Tensor:
+    """``x (..., K)`` times a plain ``weight (N, K)`` of few rows, in 8 bits where ``x`` is."""
+    if not isinstance(x, Float8Rows):
+        return F.linear(x, weight.to(x.dtype))
+    if not has_float8(x.data.device):
+        return F.linear(x.plain(), weight.to(x.dtype))
+    count, width = weight.shape
+    full = -(-count // _FLOAT8_MULTIPLE) * _FLOAT8_MULTIPLE
+    data, scale = rows_to_float8(F.pad(weight.to(x.dtype), (0, 0, 0, full - count)))
+    one = torch.ones((), device=data.device)
+    # Scaled afterwards: few columns are cheap to scale, and scales by row are not there for long and few rows.
+    out = torch._scaled_mm(
+        x.data.reshape(-1, width), data.t(), scale_a=one, scale_b=one, out_dtype=x.dtype, use_fast_accum=True
+    )
+    out.mul_(x.scale).mul_(scale.t())
+    return out[:, :count].reshape(*x.shape[:-1], count)
 
 
 def aligned(weight: Tensor) -> Tensor:

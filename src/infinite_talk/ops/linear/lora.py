@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infinite_talk.ops.linear.fast8 import product
+from infinite_talk.ops.linear.rows import Activations, Float8Rows
+
 Columns = tuple[tuple[int, float, int], ...]
 """Who owns the columns of a layer's terms, in order: (adapter, factor beside its strength, number of columns)."""
 
@@ -89,6 +92,8 @@ class Terms(nn.Module):
         super().__init__()
         self._strengths = (strengths,)  # in a tuple, so that it does not become a part
         self._low_rank = self._whole = ""
+        self.takes_float8 = whole is None
+        """Whether ``add_product`` takes activations in 8 bits too."""
         if low_rank is not None:
             up, down, columns = low_rank
             self.register_buffer("up", up, persistent=False)
@@ -98,16 +103,21 @@ class Terms(nn.Module):
             self.register_buffer("whole", whole[0], persistent=False)
             self._whole = strengths.vector(whole[1], whole[0].device)
 
-    def add_product(self, y: Tensor, x: Tensor) -> Tensor:
-        """``y (..., out)``, contiguous and nobody else's, plus ``x (..., in)`` times the terms; in place."""
+    def add_product(self, y: Tensor, x: Activations) -> Tensor:
+        """``y (..., out)``, contiguous and nobody else's, plus ``x (..., in)`` times the terms; in place.
+
+        Activations in 8 bits are multiplied in 8 bits: they are rounded as for the layer's own product, and what the
+        rounding of ``down`` adds is as small beside it as the adapter's answer is beside the layer's.
+        """
         rows = y.view(-1, y.shape[-1])
         if self._low_rank:
             # In place: multiplied in float32, because alpha / rank times a strength may be anything, and
             # rounded once without a float32 copy.
-            inner = F.linear(x, self.get_buffer("down").to(x.dtype)).mul_(
-                self._strengths[0].get(self._low_rank)
-            )
+            inner = product(x, self.get_buffer("down")).mul_(self._strengths[0].get(self._low_rank))
             rows.addmm_(inner.flatten(0, -2), self.get_buffer("up").to(x.dtype).t())
+        if isinstance(x, Float8Rows):
+            assert not self._whole, "ask takes_float8 first"
+            return y
         if self._whole:
             scales = self._strengths[0].get(self._whole)
             for scale, matrix in zip(scales, self.get_buffer("whole"), strict=True):
@@ -147,7 +157,7 @@ class LoRALinear(nn.Module):
         bias: Tensor | None = self.base.bias  # type: ignore[assignment]
         return bias
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Activations) -> Tensor:
         return self.terms.add_product(self.base(x), x)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from infinite_talk.ops.linear.fast8 import FastFloat8
+from infinite_talk.ops.linear.lora import LoRALinear
 from infinite_talk.ops.linear.packed import Packed
 from infinite_talk.ops.linear.rows import Activations, Float8Rows
 
@@ -51,9 +52,14 @@ class PackedLinear(nn.Module):
 
 def takes_float8(*layers: nn.Module, dtype: torch.dtype) -> bool:
     """Whether all of these layers multiply ``Float8Rows`` of ``dtype``, so that one rounding serves them."""
-    return all(
+    return all(_takes_float8(layer, dtype) for layer in layers)
+
+
+def _takes_float8(layer: nn.Module, dtype: torch.dtype) -> bool:
+    if isinstance(layer, LoRALinear):
+        return layer.terms.takes_float8 and _takes_float8(layer.base, dtype)
+    return (
         isinstance(layer, PackedLinear)
         and isinstance(layer.format, FastFloat8)
         and layer.format.takes_rows(layer.packed.parts, layer.packed.shape, dtype)
-        for layer in layers
     )
