@@ -42,9 +42,8 @@ class Parcel:
         self._places = _places(tensors, self._memory.bytes, fresh=memory is None)
         if memory is None:
             for place in self._places:
-                with torch.inference_mode(
-                    place.home.is_inference()
-                ):  # a tensor made there is written there only
+                # A tensor that was made in inference mode is written there only.
+                with torch.inference_mode(place.home.is_inference()):
                     place.home.copy_(place.tensor.detach())
         self._views: dict[int, list[Tensor]] = {}
         self.bytes: Tensor = self._memory.bytes[: self._end()]

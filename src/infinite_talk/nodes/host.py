@@ -110,11 +110,10 @@ class ComfyFolders:
 
     def find(self, kind: str, name: str) -> Path | None:
         for part in KINDS[kind]:
-            if (
-                part not in self.module.folder_names_and_paths
-            ):  # ComfyUI does not list the files of this folder
+            if part not in self.module.folder_names_and_paths:
+                # ComfyUI does not list the files of this folder.
                 path = Path(self.module.models_dir, part, name)
-                if path.is_file():
+                if ".." not in path.parts and path.is_file():
                     return path
             elif found := self.module.get_full_path(part, name):
                 return Path(found)

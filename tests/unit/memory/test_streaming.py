@@ -263,6 +263,19 @@ def test_a_parcel_keeps_layouts_and_aligns_everything() -> None:
         assert not tensor.numel() or (tensor.data_ptr() - slot.data_ptr()) % ALIGNMENT == 0
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_parcel_takes_what_was_made_in_inference_mode_wherever_it_is_packed(inside: bool) -> None:
+    """A run leaves such tensors behind; the next one may keep another number of blocks in host memory."""
+    with torch.inference_mode():
+        module = nn.Linear(4, 3)
+    before = module.weight.tolist()
+    with torch.inference_mode(inside):
+        parcel = Parcel(module, CPU)
+        parcel.leave(CPU)
+        again = Parcel(module, CPU)
+    assert module.weight.tolist() == before and again.nbytes == parcel.nbytes
+
+
 @pytest.mark.parametrize("kind", [Quantization.DISABLED, Quantization.NF4])
 def test_blocks_gathered_by_loading_are_taken_over(whole: WanTransformer, kind: Quantization) -> None:
     def built(group: Callable[[str], str | None] | None = None) -> WanTransformer:

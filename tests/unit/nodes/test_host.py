@@ -72,6 +72,8 @@ def test_inside_comfyui_its_folders_are_asked(tmp_path: Path, monkeypatch: pytes
             locate("diffusion_models", "other.safetensors")
         snapshot = put(tmp_path / "transformers" / "someone" / "ear" / "model.safetensors")
         assert locate("wav2vec2", "someone/ear/model.safetensors") == snapshot
+        with pytest.raises(CheckpointError):
+            locate("wav2vec2", "../diffusion_models/wan.safetensors")
 
 
 def test_an_installed_host_holds_in_other_threads() -> None:

@@ -106,8 +106,8 @@ class Terms(nn.Module):
     def add_product(self, y: Tensor, x: Activations) -> Tensor:
         """``y (..., out)``, contiguous and nobody else's, plus ``x (..., in)`` times the terms; in place.
 
-        Activations in 8 bits are multiplied in 8 bits: they are rounded as for the layer's own product, and what the
-        rounding of ``down`` adds is as small beside it as the adapter's answer is beside the layer's.
+        Activations in 8 bits are multiplied in 8 bits, rounded as for the layer's own product. ``down`` is rounded
+        too, which moves the adapter's answer by a few percent of itself.
         """
         rows = y.view(-1, y.shape[-1])
         if self._low_rank:
