@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from infinite_talk import CheckpointError, Engine, Request, Settings, Speaker
-from infinite_talk.settings import LoRA
+from infinite_talk.settings import Device, LoRA
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def lora(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def frames(bundle: Path, request: Request, folder: Path, *loras: LoRA) -> np.ndarray:
     folder.mkdir()
-    result = Engine(Settings(model=bundle, loras=loras, crf=0)).write(request, folder / "me.mp4")
+    result = Engine(Settings(device=Device.CPU, model=bundle, loras=loras, crf=0)).write(
+        request, folder / "me.mp4"
+    )
     with av.open(str(result.path)) as film:
         return np.stack([f.to_ndarray(format="rgb24") for f in film.decode(video=0)]).astype(np.float32)
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.sounds import write_wav
 from infinite_talk import Engine, Progress, Request, Settings, Speaker, UsageError
-from infinite_talk.settings import Precision, Quantization
+from infinite_talk.settings import Device, Precision, Quantization
 from infinite_talk.weights.precision import POLICIES
 from tests.bundles import QUICK_VAE, save_tiny_bundle
 
@@ -36,7 +36,7 @@ def test_a_film_in_every_precision(
     name: Quantization, quick_bundle: Path, request_: Request, tmp_path: Path
 ) -> None:
     told: list[Progress] = []
-    engine = Engine(Settings(model=quick_bundle, quantization=name), progress=told.append)
+    engine = Engine(Settings(device=Device.CPU, model=quick_bundle, quantization=name), progress=told.append)
     result = engine.write(request_, tmp_path / "me.mp4")
     assert result.frames == 13
     needs = POLICIES[name].needs
@@ -50,12 +50,12 @@ def test_a_film_in_every_precision(
 def test_a_film_in_bfloat16(
     name: Quantization, quick_bundle: Path, request_: Request, tmp_path: Path
 ) -> None:
-    settings = Settings(model=quick_bundle, quantization=name, precision=Precision.BF16)
+    settings = Settings(device=Device.CPU, model=quick_bundle, quantization=name, precision=Precision.BF16)
     assert Engine(settings).write(request_, tmp_path / "me.mp4").frames == 13
 
 
 def test_gguf_needs_such_a_file(quick_bundle: Path, request_: Request, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.gguf file"):
-        Engine(Settings(model=quick_bundle, quantization=Quantization.GGUF)).write(
+        Engine(Settings(device=Device.CPU, model=quick_bundle, quantization=Quantization.GGUF)).write(
             request_, tmp_path / "me.mp4"
         )
