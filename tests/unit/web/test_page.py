@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 
 from infinite_talk.frontends.web.making import Maker
 from infinite_talk.frontends.web.options import More, PageOptions, Section
-from infinite_talk.frontends.web.page import REST, build, mount
+from infinite_talk.frontends.web.page import build, mount
 from infinite_talk.jobs.desk import Desk
 
 from .test_making import values
@@ -79,12 +79,6 @@ def test_gradios_own_check_of_paths_is_on(page, client):
     """Row T7: on a mounted page it is off unless the flag says that the page was launched (ECOSYSTEM, fact 13)."""
     assert page.has_launched and page.allowed_paths == []
     assert client.get("/ui/gradio_api/file=/etc/hostname").status_code in (403, 404)
-
-
-def test_a_page_that_nobody_looks_at_rests(page, client):
-    ours, theirs = page._queue, gr.Blocks()._queue
-    assert ours.sleep_when_free == REST > theirs.sleep_when_free
-    assert ours.progress_update_sleep_when_free == 5 * REST > theirs.progress_update_sleep_when_free
 
 
 def test_an_upload_over_the_limit_is_refused(client):

@@ -25,9 +25,6 @@ WAITING = 400
 """Events of all visitors that may wait at a time."""
 AT_ONCE = 16
 """Events of one kind that are answered at a time."""
-REST = 0.02
-"""Seconds between two looks for events. Gradio looks a thousand times a second: a twelfth of a core, which is missing
-where a video is made, without anybody on the page."""
 
 
 def build(desk: Desk, options: PageOptions) -> gr.Blocks:
@@ -60,7 +57,6 @@ def build(desk: Desk, options: PageOptions) -> gr.Blocks:
                 with tab(part.id, part.label) as other:
                     part.build(other, timers.get(part.id))
     page.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
-    page._queue.sleep_when_free, page._queue.progress_update_sleep_when_free = REST, 5 * REST
     blocks: gr.Blocks = page
     return blocks
 
