@@ -1,6 +1,6 @@
 """Does a machine with several GPUs make as many videos at a time, and go on when one of its workers is killed?
 
-    python -m bench.job_gpus --folder /tmp/official    # writes a random checkpoint of the 14B model there, once
+    python -m bench.job_gpus --folder /tmp/official --steps 2    # writes a random 14B checkpoint there, once
 
 The real ``infinite-talk worker``: one worker process per GPU. Videos of one window are ordered, three for each GPU;
 when the first one is finished a worker is killed by SIGKILL. All videos are made in the end, with the same bytes
@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -30,7 +29,6 @@ from infinite_talk import Quantization, Request, Settings, Speaker
 from infinite_talk.jobs import Job, State
 from infinite_talk.jobs.desk import Desk
 
-PROGRAM = "from infinite_talk.frontends.cli.main import main; main()"
 FOR_EACH = 3
 _LONGEST = 400.0
 
@@ -69,7 +67,7 @@ def main() -> None:
     save("job_gpus", chosen.out, {"result": asdict(seen)})
 
 
-def ordered(desk: Desk, settings: Settings, count: int, steps: int, folder: Path) -> list[Job]:
+def ordered(desk: Desk, settings: Settings, count: int, steps: int | None, folder: Path) -> list[Job]:
     """Hand in as many times the same video."""
     recording = write_wav(folder / "speech.wav", speech(81 / 25), RATE).read_bytes()
     request = Request(
@@ -95,7 +93,8 @@ def watch(desk: Desk, jobs: Sequence[Job], seen: Seen) -> None:
     """Let the workers make them, kill one in between, and end the others."""
     seen.memory["before"] = used()
     began = time.perf_counter()
-    workers = subprocess.Popen([sys.executable, "-c", PROGRAM, "worker", "--data-dir", str(desk.folder.root)])
+    command = [sys.executable, "-m", "infinite_talk", "worker", "--data-dir", str(desk.folder.root)]
+    workers = subprocess.Popen(command)
     killed = False
     while time.perf_counter() - began < _LONGEST:
         now = [desk.get(job.id).state for job in jobs]
@@ -128,8 +127,8 @@ def videos(desk: Desk, job: Job) -> list[Path]:
 def used() -> list[int]:
     """MiB in use on each GPU."""
     asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    told: Any = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    return [int(line) for line in told.split()]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True)
+    return [int(line) for line in told.stdout.split()]
 
 
 if __name__ == "__main__":

@@ -73,12 +73,8 @@ class FastFloat8:
         scale = _row_scales(parts, shape[0])
         # Scales by row exist for e4m3 and bfloat16 on all these GPUs; everything else is scaled afterwards.
         # The unscaled product is far beyond float16, well within bfloat16.
-        one = torch.ones((), device=x.device)
         wide = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
-        out = torch._scaled_mm(data, weight, scale_a=one, scale_b=one, out_dtype=wide, use_fast_accum=True)
-        out.mul_(x_scale)
-        if scale is not None:
-            out.mul_(scale)
+        out = _scaled_afterwards(data, x_scale, weight, scale, wide)
         return _finished(out, x, bias)
 
     def emulate(self, x: Tensor, parts: Parts, shape: tuple[int, int], bias: Tensor | None) -> Tensor:
@@ -136,13 +132,19 @@ def product(x: Activations, weight: Tensor) -> Tensor:
     count, width = weight.shape
     full = -(-count // _FLOAT8_MULTIPLE) * _FLOAT8_MULTIPLE
     data, scale = rows_to_float8(F.pad(weight.to(x.dtype), (0, 0, 0, full - count)))
-    one = torch.ones((), device=data.device)
-    # Scaled afterwards: few columns are cheap to scale, and scales by row are not there for long and few rows.
-    out = torch._scaled_mm(
-        x.data.reshape(-1, width), data.t(), scale_a=one, scale_b=one, out_dtype=x.dtype, use_fast_accum=True
-    )
-    out.mul_(x.scale).mul_(scale.t())
+    # Few columns are cheap to scale, and scales by row are not there for long and few rows.
+    out = _scaled_afterwards(x.data.reshape(-1, width), x.scale, data.t(), scale.t(), x.dtype)
     return out[:, :count].reshape(*x.shape[:-1], count)
+
+
+def _scaled_afterwards(
+    x: Tensor, x_scale: Tensor, weight: Tensor, scale: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """``x (M, K)`` times ``weight (K, N)``, both float8, then the scales ``(M, 1)`` and ``(1, N)``."""
+    one = torch.ones((), device=x.device)
+    out = torch._scaled_mm(x, weight, scale_a=one, scale_b=one, out_dtype=dtype, use_fast_accum=True)
+    out.mul_(x_scale)
+    return out if scale is None else out.mul_(scale)
 
 
 def aligned(weight: Tensor) -> Tensor:
